@@ -1,0 +1,347 @@
+"""The one contract of shapes: what data makes, the model reads, and objectives measure.
+
+Letters, used everywhere: B rows, T text tokens, N image tokens, E learned tokens an example,
+L = T + N + K*E tokens of a row, K examples per row, D width, H heads.
+
+An *example* is one picture (or pair, or frames) and one text. A row holds one example, several packed side by side
+(segments 1, 2, ...), or several texts that share one picture (one segment, parts 1, 2, ...). Who sees whom follows from
+two integers a token, and from nothing else (`singlestream.model.visibility`):
+
+    a query sees a key iff their segments are equal and not 0, and the key's part is 0 or the query's own.
+
+Arrays may be numpy or jax arrays; the dataclasses are pytrees, so `jax.jit` takes and returns them whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int32, Shaped, UInt8
+
+Array = jax.Array | np.ndarray
+
+TEXT, IMAGE = 0, 1  # values of Stream.modality
+
+
+class BatchError(ValueError):
+    """A batch that does not fit the contract; its message names the field and says what was expected."""
+
+
+def _pytree(cls: type) -> type:
+    """Registers a frozen dataclass as a pytree whose unflattening skips `__init__`.
+
+    jax also puts things that are no arrays into the leaves (shardings, `ShapeDtypeStruct`s); those must not meet the
+    shape checks that jaxtyping hangs on `__init__` in the tests.
+    """
+    names = tuple(f.name for f in dataclasses.fields(cls) if not f.metadata.get("static"))
+    static = tuple(f.name for f in dataclasses.fields(cls) if f.metadata.get("static"))
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
+
+    def meta(value: Any) -> tuple[Any, ...]:
+        return tuple(getattr(value, name) for name in static)
+
+    def flatten_with_keys(value: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+        return [(key, getattr(value, name)) for key, name in zip(keys, names, strict=True)], meta(value)
+
+    def flatten(value: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return [getattr(value, name) for name in names], meta(value)
+
+    def unflatten(aux: tuple[Any, ...], leaves: Any) -> Any:
+        value = object.__new__(cls)
+        for name, leaf in (*zip(names, leaves, strict=True), *zip(static, aux, strict=True)):
+            object.__setattr__(value, name, leaf)
+        return value
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+    """Text tokens: `ids`, `positions` within their text, `types` (sentence A or B), `segments`, `part`.
+
+    `slots` is a promise that lets attention skip work: T is divided into that many equal stretches, and no
+    (segment, part) reaches from one into another.
+    """
+
+    ids: Int32[Array, "B T"]
+    positions: Int32[Array, "B T"] | None = None
+    types: Int32[Array, "B T"] | None = None
+    segments: Int32[Array, "B T"] | None = None
+    part: Int32[Array, "B T"] | None = None
+    slots: int = dataclasses.field(default=1, metadata={"static": True})
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Patches:
+    """Image tokens that are windows of pixels, in raster order.
+
+    `pixels` holds the window of each patch, row by row, channels last: a square of P pixels with a margin of m on
+    each side, which only a convolutional stem reads. `yx` is the patch's place in its picture's own `grid` (rows,
+    columns); `index` counts the pictures of one example (pairs, frames).
+    """
+
+    pixels: UInt8[Array, "B N C"]
+    yx: Int32[Array, "B N 2"]
+    grid: Int32[Array, "B N 2"]
+    index: Int32[Array, "B N"] | None = None
+    segments: Int32[Array, "B N"] | None = None
+    part: Int32[Array, "B N"] | None = None
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regions:
+    """Image tokens that are regions of a detector: `features`, and `boxes` (x0, y0, x1, y1) in [0, 1]."""
+
+    features: Float[Array, "B N F"]
+    boxes: Float[Array, "B N 4"] | None = None
+    index: Int32[Array, "B N"] | None = None
+    segments: Int32[Array, "B N"] | None = None
+    part: Int32[Array, "B N"] | None = None
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What the pipeline yields and every objective reads.
+
+    `examples[b, k]` is the (segment, part) of row b's k-th example, (0, 0) where there is none; `example_mask` is
+    True where it counts; `picture[b, k]` identifies the source of its picture, so that a negative is never the same.
+    """
+
+    inputs: dict[str, Text | Patches | Regions]
+    examples: Int32[Array, "B K 2"]
+    example_mask: Bool[Array, "B K"]
+    picture: Int32[Array, "B K"]
+    targets: dict[str, Shaped[Array, "B ..."]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def text(self) -> Text:
+        return self.inputs["text"]  # type: ignore[return-value]
+
+    @property
+    def image(self) -> Patches | Regions:
+        return self.inputs["image"]  # type: ignore[return-value]
+
+    def replace(self, **changes: Any) -> Batch:
+        """The same batch with some fields, or some `inputs` by name (`text=`, `image=`), changed."""
+        inputs = {k: changes.pop(k) for k in tuple(changes) if k in self.inputs}
+        return dataclasses.replace(self, inputs={**self.inputs, **inputs}, **changes)
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stream:
+    """What the encoder reads: one sequence of tokens, text first."""
+
+    x: Float[Array, "B L D"]
+    segments: Int32[Array, "B L"]
+    part: Int32[Array, "B L"]
+    modality: Int32[Array, "B L"]
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What a model returns: final states by modality, one `pooled` vector an example.
+
+    `hidden[i]` is the state [B, L, D] after layer i + 1 (of the unrolled or stacked layers). `attention` is filled
+    only where it was asked for: {"self": [layers, B, H, Q, K]}.
+    """
+
+    text: Float[Array, "B T Dt"]
+    image: Float[Array, "B N Di"]
+    pooled: Float[Array, "B K D"]
+    extra: dict[str, Array] = dataclasses.field(default_factory=dict)
+    hidden: Any = None
+    attention: dict[str, Array] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What the data fixes and a head needs: sizes of vocabularies, ids of special tokens. Made by data, kept with a run.
+
+    `region_classes` gives the number of classes of each attribute of a region, without the background;
+    `continuations` are the ids of word pieces that continue a word (`##ing`).
+    """
+
+    vocab_size: int
+    pad_id: int = 0
+    unk_id: int = 1
+    cls_id: int = 2
+    sep_id: int = 3
+    mask_id: int = 4
+    num_answers: int = 0
+    region_classes: tuple[int, ...] = ()
+    continuations: tuple[int, ...] = ()
+
+
+def without_image(batch: Batch) -> Batch:
+    """The same batch with the pictures taken away: nobody sees an image token."""
+    hidden = dataclasses.replace(batch.image, segments=batch.image.segments * 0)  # type: ignore[operator]
+    return batch.replace(image=hidden)
+
+
+def make_batch(
+    *,
+    text: Text,
+    image: Patches | Regions | None = None,
+    picture: Int32[Array, "B K"] | None = None,
+    targets: Mapping[str, Array] | None = None,
+) -> Batch:
+    """Completes the optional fields and gathers them into a `Batch` (numpy in, numpy out).
+
+    Args:
+        text: only `ids` is needed; `segments` defaults to 1 everywhere, `positions` are counted within each
+            (segment, part), `types` and `part` default to 0.
+        image: likewise; without one the batch has an image of no tokens.
+        picture: identity of each example's picture; by default every segment of every row has its own.
+        targets: arrays by name, as objectives ask for them.
+
+    Raises:
+        BatchError: a field of the wrong rank, dtype or size, by name.
+    """
+    text = _complete_text(text)
+    batch = text.ids.shape[0]
+    if image is None:
+        image = Regions(features=np.zeros((batch, 0, 0), np.float32))
+    image = _complete_image(image)
+    examples = _examples(np.asarray(text.segments), np.asarray(text.part))
+    if picture is None:
+        rows = np.arange(batch, dtype=np.int32)[:, None] * (int(examples[..., 0].max(initial=0)) + 1)
+        picture = np.where(examples[..., 0] > 0, rows + examples[..., 0], 0).astype(np.int32)
+    result = Batch(
+        inputs={"text": text, "image": image},
+        examples=examples,
+        example_mask=examples[..., 0] > 0,
+        picture=picture,
+        targets=dict(targets or {}),
+    )
+    check_batch(result)
+    return result
+
+
+def _examples(segments: np.ndarray, part: np.ndarray) -> Int32[np.ndarray, "B K 2"]:
+    """The (segment, part) of each example of each row, in the order in which their texts begin."""
+    rows = []
+    for s, p in zip(segments, part, strict=True):
+        pairs = np.stack([s, p], axis=1)[s > 0]
+        _, first = np.unique(pairs, axis=0, return_index=True)
+        rows.append(pairs[np.sort(first)])
+    result = np.zeros((len(rows), max([len(r) for r in rows] + [1]), 2), np.int32)
+    for i, row in enumerate(rows):
+        result[i, : len(row)] = row
+    return result
+
+
+def count_positions(segments: Array, part: Array) -> Int32[np.ndarray, "B T"]:
+    """Position of each token within its (segment, part), whatever lies between; 0 for padding."""
+    segments, part = np.asarray(segments), np.asarray(part)
+    same = (segments[:, :, None] == segments[:, None, :]) & (part[:, :, None] == part[:, None, :])
+    before = np.tril(np.ones(same.shape[1:], bool), -1)
+    return np.where(segments > 0, (same & before).sum(-1), 0).astype(np.int32)
+
+
+def _complete_text(text: Text) -> Text:
+    ids = np.asarray(text.ids)
+    if ids.ndim != 2:
+        raise BatchError(f"text.ids: expected [B, T] of int32, got shape {ids.shape}")
+    segments = _or(text.segments, lambda: np.ones(ids.shape, np.int32))
+    part = _or(text.part, lambda: np.zeros(ids.shape, np.int32))
+    return Text(
+        ids=_int32(ids),
+        segments=segments,
+        part=part,
+        types=_or(text.types, lambda: np.zeros(ids.shape, np.int32)),
+        slots=text.slots,
+        positions=_or(text.positions, lambda: count_positions(segments, part)),
+    )
+
+
+def _complete_image(image: Patches | Regions) -> Patches | Regions:
+    lead = image.pixels if isinstance(image, Patches) else image.features
+    if np.ndim(lead) != 3:
+        name = "pixels" if isinstance(image, Patches) else "features"
+        raise BatchError(f"image.{name}: expected [B, N, size], got shape {np.shape(lead)}")
+    shape = lead.shape[:2]
+    common: dict[str, Any] = dict(
+        index=_or(image.index, lambda: np.zeros(shape, np.int32)),
+        segments=_or(image.segments, lambda: np.ones(shape, np.int32)),
+        part=_or(image.part, lambda: np.zeros(shape, np.int32)),
+    )
+    if isinstance(image, Patches):
+        return dataclasses.replace(image, yx=_int32(image.yx), grid=_int32(image.grid), **common)
+    whole = np.broadcast_to(np.array([0, 0, 1, 1], np.float32), (*shape, 4))
+    boxes = whole if image.boxes is None else image.boxes
+    return dataclasses.replace(image, boxes=boxes, **common)
+
+
+def _or(value: Array | None, default: Any) -> Array:
+    return default() if value is None else _int32(value)
+
+
+def _int32(value: Array) -> Array:
+    """Host integers of another width become int32, as jax would make them; anything else is left for the check."""
+    if isinstance(value, jax.Array):
+        return value
+    value = np.asarray(value)
+    return value.astype(np.int32) if value.dtype.kind in "iu" else value
+
+
+def check_batch(batch: Batch) -> None:
+    """Holds a batch against the contract; shapes and dtypes only, so it also works on tracers.
+
+    Raises:
+        BatchError: names every field that is wrong, what was found and what was expected.
+    """
+    text, image = batch.text, batch.image
+    rows, length = _shape(text.ids, 2)
+    _, num_image = _shape(image.pixels if isinstance(image, Patches) else image.features, 3)[:2]
+    num_examples = _shape(batch.examples, 3)[1]
+    expect: list[tuple[str, Any, tuple[int | None, ...], str]] = [
+        (f"text.{name}", getattr(text, name), (rows, length), "int32")
+        for name in ("ids", "positions", "types", "segments", "part")
+    ]
+    expect += [(f"image.{name}", getattr(image, name), (rows, num_image), "int32") for name in _IMAGE_INTS]
+    if isinstance(image, Patches):
+        expect += [("image.pixels", image.pixels, (rows, num_image, None), "uint8")]
+        expect += [(f"image.{n}", getattr(image, n), (rows, num_image, 2), "int32") for n in ("yx", "grid")]
+    else:
+        expect += [("image.features", image.features, (rows, num_image, None), "float")]
+        expect += [("image.boxes", image.boxes, (rows, num_image, 4), "float")]
+    expect += [
+        ("examples", batch.examples, (rows, num_examples, 2), "int32"),
+        ("example_mask", batch.example_mask, (rows, num_examples), "bool"),
+        ("picture", batch.picture, (rows, num_examples), "int32"),
+    ]
+    wrong = [line for entry in expect if (line := _mismatch(*entry))]
+    if text.slots < 1 or length % text.slots:
+        wrong.append(f"text.slots is {text.slots}, expected a divisor of the {length} text tokens")
+    if wrong:
+        raise BatchError("the batch does not fit the model's input: " + "; ".join(wrong))
+
+
+_IMAGE_INTS = ("index", "segments", "part")
+
+
+def _shape(value: Any, rank: int) -> tuple[int, ...]:
+    shape = tuple(np.shape(value))
+    return shape if len(shape) == rank else (*shape, *(-1,) * rank)[:rank]
+
+
+def _mismatch(name: str, value: Any, shape: tuple[int | None, ...], dtype: str) -> str:
+    wanted = f"{dtype}[{', '.join('any' if s is None else str(s) for s in shape)}]"
+    if value is None:
+        return f"{name} is missing, expected {wanted} (make_batch fills it)"
+    found = tuple(np.shape(value))
+    fits = len(found) == len(shape) and all(s is None or s == f for s, f in zip(shape, found, strict=True))
+    if fits and str(value.dtype).startswith(dtype):
+        return ""
+    return f"{name} is {value.dtype}{list(found)}, expected {wanted}"

@@ -1,0 +1,240 @@
+"""Every setting of a run: frozen dataclasses that validate themselves, and their `ConfigDict` form for the command line.
+
+A file in `configs/` builds a `Config` and returns `Config(...).to_config_dict()`; the programs turn what the command
+line made of it back with `Config.from_config_dict`, so a setting is checked in one place, whoever set it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from singlestream.model.config import ModelConfig
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; its message names the config key and what would do."""
+
+
+def _choose(key: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise ConfigError(f"config.{key}={value!r}: choose one of {', '.join(valid)}")
+
+
+def _positive(config: Any, room: str, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ConfigError(f"config.{room}.{name}={getattr(config, name)}: must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where examples come from and how they become rows. Every field is a key `config.data.*`."""
+
+    name: str = "scenes"  # a file in singlestream/data/sources/
+    dir: str = ""  # folder of the dataset; "": the user's cache folder
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of the source, see its `Options`
+    texts: str = "questions"  # questions, captions or all
+    kinds: tuple[str, ...] = ()  # kinds of text to train on; (): all
+    share: float = 1.0  # share of the training records to use, the first of a fixed shuffle
+    vocab_size: int = 512  # of the WordPiece vocabulary, at most
+    text_length: int = 24  # tokens of one text at most, [CLS] and [SEP] included; longer ones are cut and counted
+    max_patches: int = 36  # budget of patches a picture
+    texts_per_row: int = 1  # texts that share their picture in one row (`part`)
+    examples_per_row: int = 1  # examples packed side by side in one row (`segments`)
+    augment: tuple[str, ...] = ()  # names of functions in data/image.py and of the source
+    num_threads: int = 2
+    prefetch: int = 8
+
+    def __post_init__(self) -> None:
+        _choose("data.texts", self.texts, ("questions", "captions", "all"))
+        _positive(self, "data", "vocab_size", "text_length", "max_patches", "texts_per_row", "examples_per_row")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"config.data.share={self.share}: must be in (0, 1]")
+        if self.text_length < 3:
+            raise ConfigError(f"config.data.text_length={self.text_length}: [CLS], one token and [SEP] need 3")
+        if self.texts_per_row > 1 and self.examples_per_row > 1:
+            raise ConfigError(
+                f"config.data.texts_per_row={self.texts_per_row} and config.data.examples_per_row="
+                f"{self.examples_per_row}: a row either shares one picture or packs several, set one of them to 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """Parameters whose path matches `pattern` (a regular expression, searched): rate multiplier, decay, frozen."""
+
+    pattern: str = ""
+    rate: float = 1.0
+    decay: float = 1.0  # multiplier of the weight decay
+    frozen: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along each axis; one of them may be -1: all that are left. `config.train.mesh.*`."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The loop. Every field is a key `config.train.*`."""
+
+    num_steps: int = 1000
+    batch_size: int = 32  # rows a step, over all devices
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 0.02  # for the matrices that Muon takes; everything else goes by learning_rate
+    schedule: str = "cosine"
+    warmup_steps: int = 100
+    final_rate: float = 0.0  # of the schedule, as a share of learning_rate
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    clip_norm: float = 1.0  # 0: no clipping
+    accumulate: int = 1  # parts that a batch is computed in, one after the other
+    ema_decay: float = 0.0  # 0: no moving average; evaluation uses the average where there is one
+    groups: tuple[GroupConfig, ...] = ()
+    mesh: MeshConfig = MeshConfig()
+
+    log_every: int = 50
+    eval_every: int = 500
+    eval_batches: int = 16  # of the validation split at most; 0: all of it
+    checkpoint_every: int = 500
+    keep_latest: int = 1
+    keep_best: int = 1
+    best_metric: str = ""  # as in metrics.jsonl without the split, e.g. "vqa/accuracy"; "": the loss, lowest is best
+    profile: tuple[int, int] = (0, 0)  # first and last step to profile into the run's folder; (0, 0): none
+    huge_pages: bool = True  # on CPU: let the allocator use huge pages (train.py starts itself again)
+    cache_dir: str = ""  # of compiled programs; "": the user's cache folder; "none": no cache
+
+    def __post_init__(self) -> None:
+        _choose("train.optimizer", self.optimizer, ("adamw", "lion", "muon"))
+        _choose("train.schedule", self.schedule, ("cosine", "linear", "constant"))
+        _positive(self, "train", "num_steps", "batch_size", "accumulate", "log_every", "eval_every", "checkpoint_every")
+        _positive(self, "train", "keep_latest")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"config.train.learning_rate={self.learning_rate}: must be above 0")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"config.train.batch_size={self.batch_size} is not divisible by "
+                f"config.train.accumulate={self.accumulate}"
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"config.train.ema_decay={self.ema_decay}: must be in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run. `objectives` maps names of files in singlestream/objectives/ to weights."""
+
+    seed: int = 0
+    init: str = ""  # a run's folder to start from; parameters of the same path and shape are taken
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    objectives: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"vqa": 1.0})
+    objective_options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        for name, weight in self.objectives.items():
+            if weight < 0:
+                raise ConfigError(f"config.objectives.{name}={weight}: a weight is at least 0")
+        if not any(weight > 0 for weight in self.objectives.values()):
+            raise ConfigError("config.objectives: at least one objective needs a weight above 0")
+        for name in self.objective_options:
+            if name not in self.objectives:
+                raise ConfigError(f"config.objective_options.{name}: config.objectives has no {name!r}")
+        if self.data.texts_per_row > 1 and self.model.direction == "full":
+            raise ConfigError(
+                f"config.data.texts_per_row={self.data.texts_per_row} needs config.model.direction='prefix': with "
+                "'full' the picture reads its text, so texts cannot share one"
+            )
+        if self.data.text_length > self.model.max_text_length and self.model.text_positions == "learned":
+            raise ConfigError(
+                f"config.data.text_length={self.data.text_length} is more than config.model.max_text_length="
+                f"{self.model.max_text_length} positions"
+            )
+
+    def to_config_dict(self) -> ml_collections.ConfigDict:
+        """The form that `--config.a.b=value` can change: nested, typed, locked against unknown keys."""
+        return ml_collections.ConfigDict(_plain(self), convert_dict=True)
+
+    def to_json(self) -> str:
+        return json.dumps(_plain(self), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_config_dict(cls, config: ml_collections.ConfigDict) -> Config:
+        """Raises ConfigError for an unknown key, a wrong type or a value that cannot be."""
+        return _build(cls, config.to_dict(), "config")
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        return _build(cls, json.loads(text), "config")
+
+
+def build_options(cls: type, values: Mapping[str, Any], key: str) -> Any:
+    """An `Options` dataclass of a source or objective from its part of the config; errors name `key`."""
+    return _build(cls, dict(values), key)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_plain(v) for v in value)
+    return value
+
+
+def _build(cls: type, values: Mapping[str, Any], key: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(f"{key}.{unknown[0]}: no such key; {key} has {', '.join(sorted(fields))}")
+    built = {name: _convert(hints[name], value, f"{key}.{name}") for name, value in values.items()}
+    try:
+        return cls(**built)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    """Checks one value against its annotation: a scalar, a tuple, a mapping, or a dataclass."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key}={value!r}: expected keys and values of {hint.__name__}")
+        return _build(hint, value, key)
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            raise ConfigError(f"{key}={value!r}: expected a sequence")
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) != len(value):
+            raise ConfigError(f"{key}={value!r}: expected {len(kinds)} values")
+        return tuple(_convert(kind, v, key) for kind, v in zip(kinds, value, strict=True))
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key}={value!r}: expected keys and values")
+        return {k: _convert(args[1], v, f"{key}.{k}") for k, v in value.items()}
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{key}={value!r}: expected {hint.__name__}, got {type(value).__name__}")
+    return value

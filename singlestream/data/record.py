@@ -1,0 +1,73 @@
+"""What a source gives: a picture (or several), the texts about it, and what is known of the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mention:
+    """A word that names something: characters `start` to `end` of its text, and the boxes it speaks of.
+
+    `boxes` are (x0, y0, x1, y1) in [0, 1] of the picture with number `index` of the record, origin top left.
+    """
+
+    start: int
+    end: int
+    boxes: Float[np.ndarray, "M 4"]
+    index: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """One text about the pictures of a record: a question with its answer, or a caption (answer "")."""
+
+    id: str
+    text: str
+    answer: str = ""
+    kind: str = ""
+    mentions: tuple[Mention, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One picture (or pair, or frames) with its texts.
+
+    `images` are uint8 [height, width, 3] arrays; `boxes[i]` and `classes[i]` say what lies where: a class of each
+    attribute in the source's `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same
+    for records that show the same picture.
+    """
+
+    id: str
+    images: tuple[np.ndarray, ...]
+    texts: tuple[Sentence, ...]
+    picture: int
+    boxes: Float[np.ndarray, "M 4"] = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    classes: Int[np.ndarray, "M A"] = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    index: Int[np.ndarray, " M"] = dataclasses.field(default_factory=lambda: np.zeros((0,), np.int32))
+
+
+class DataError(ValueError):
+    """Data that is missing, damaged or of another layout; its message names the file or record and what to do."""
+
+
+class Source(Protocol):
+    """One split of a dataset, by random access. A file in `data/sources/` offers `SPLITS` and `open_split`.
+
+    `region_classes` maps each attribute of a region to its class names ({} where no regions are known).
+    """
+
+    region_classes: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Record: ...
+
+    def texts(self, i: int) -> tuple[Sentence, ...]:
+        """The record's texts without decoding its pictures (for vocabularies and for what a question alone reaches)."""
+        ...

@@ -1,0 +1,1 @@
+"""The encoder and its parts; knows neither objectives, data nor training."""

@@ -1,0 +1,5 @@
+"""Attention as functions over queries, keys, values and a `Visibility`."""
+
+from singlestream.model.attention.attend import attend
+
+__all__ = ["attend"]

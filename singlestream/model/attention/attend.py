@@ -1,0 +1,43 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, equation 1) and the choice of how it is computed."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from singlestream.model.attention.plain import plain
+from singlestream.model.attention.slotted import slotted
+from singlestream.model.visibility import Visibility
+
+
+def attend(
+    q: Float[Array, "B L H C"],
+    k: Float[Array, "B L H C"],
+    v: Float[Array, "B L H C"],
+    visibility: Visibility,
+    *,
+    implementation: str = "auto",
+    weights: bool = False,
+) -> tuple[Float[Array, "B L H C"], Float[Array, "B H L L"] | None]:
+    """Attention of a stream to itself.
+
+    Args:
+        q, k, v: queries, keys, values of H heads.
+        visibility: who sees whom. A query that sees nothing (padding) gets an arbitrary finite vector.
+        implementation: `plain` builds the whole matrix; `auto` takes the slotted path where the batch's layout
+            allows it, the plain one elsewhere.
+        weights: also return the attention weights; takes the plain path.
+    """
+    q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+    if not weights and implementation == "auto" and visibility.slots > 1 and visibility.direction == "prefix":
+        return slotted(q, k, v, visibility), None
+    return plain(q, k, v, visibility, weights=weights)
+
+
+def split_heads(x: Float[Array, "B L D"], num_heads: int) -> Float[Array, "B L H C"]:
+    return x.reshape(*x.shape[:2], num_heads, -1)
+
+
+def merge_heads(x: Float[Array, "B L H C"]) -> Float[Array, "B L D"]:
+    return jax.lax.collapse(x, 2)

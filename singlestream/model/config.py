@@ -1,0 +1,108 @@
+"""Settings of a model: one frozen dataclass, and a table of named sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+# width, layers, heads, width of the feed-forward layer. `base` and `large` are BERT's and ViT's.
+SIZES: dict[str, tuple[int, int, int, int]] = {
+    "tiny": (96, 4, 3, 384),
+    "small": (256, 6, 4, 1024),
+    "base": (768, 12, 12, 3072),
+    "large": (1024, 24, 16, 4096),
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "norm": ("pre", "post"),
+    "activation": ("gelu", "gelu_tanh", "relu"),
+    "direction": ("full", "prefix"),
+    "text_positions": ("learned", "sinusoidal", "none"),
+    "image_positions": ("learned", "sincos2d", "boxes", "none"),
+    "position_init": ("normal", "fourier"),
+    "image_stem": ("linear", "conv", "regions"),
+    "pooling": ("cls", "mean"),
+    "layers": ("unrolled", "scan"),
+    "remat": ("none", "dots", "full"),
+    "dtype": ("float32", "bfloat16", "float64"),
+    "attention": ("auto", "plain"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A single-stream encoder. Every field is a key `config.model.*`."""
+
+    width: int = 96
+    num_layers: int = 4
+    num_heads: int = 3
+    mlp_dim: int = 384
+
+    norm: str = "pre"
+    norm_eps: float = 1e-6
+    activation: str = "gelu"
+    embed_norm: bool = False  # a LayerNorm over the whole stream before the first layer, as BERT has
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0  # of the last layer; grows linearly from 0
+    # `prefix`: the picture reads itself, a text reads itself and the picture. Needed for several texts a picture.
+    direction: str = "full"
+
+    text_positions: str = "learned"
+    max_text_length: int = 64
+    num_token_types: int = 2
+    image_positions: str = "learned"
+    image_grid: tuple[int, int] = (6, 6)  # rows, columns of the learned table; resized to each picture's own grid
+    position_init: str = "normal"
+    embed_std: float = 0.02  # of word and position embeddings at the start
+    num_images: int = 1  # pictures of one example that get an embedding of their own
+    image_stem: str = "linear"
+    stem_width: int = 32  # channels of the convolutional stem's first layer
+    patch_size: int = 8
+    patch_margin: int = 0
+    region_dim: int = 2048
+
+    pooling: str = "cls"
+    pooler: bool = False  # a dense layer with tanh over the pooled vector, as BERT has
+    layers: str = "unrolled"
+    remat: str = "none"
+    dtype: str = "float32"
+    attention: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, valid in CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"config.model.{name}={getattr(self, name)!r}: choose one of {', '.join(valid)}")
+        for name in ("width", "num_layers", "num_heads", "mlp_dim", "max_text_length", "num_images", "patch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"config.model.{name}={getattr(self, name)}: must be at least 1")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"config.model.width={self.width} is not divisible by config.model.num_heads={self.num_heads}"
+            )
+        for name in ("dropout", "stochastic_depth"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"config.model.{name}={getattr(self, name)}: must be in [0, 1)")
+        if (self.image_stem == "regions") != (self.image_positions == "boxes") and self.image_positions != "none":
+            raise ValueError(
+                f"config.model.image_positions={self.image_positions!r} does not go with config.model.image_stem="
+                f"{self.image_stem!r}: regions have 'boxes' or 'none', patches any of the others"
+            )
+        object.__setattr__(self, "image_grid", tuple(self.image_grid))
+
+    @classmethod
+    def named(cls, size: str, **changes: Any) -> ModelConfig:
+        """The configuration of a named size (`tiny`, `small`, `base`, `large`), with some fields changed."""
+        if size not in SIZES:
+            raise ValueError(f"no model size {size!r}: choose one of {', '.join(SIZES)}")
+        width, num_layers, num_heads, mlp_dim = SIZES[size]
+        sizes = dict(width=width, num_layers=num_layers, num_heads=num_heads, mlp_dim=mlp_dim)
+        return cls(**{**sizes, **changes})
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def window(self) -> int:
+        """Side in pixels of what one patch holds, margin included."""
+        return self.patch_size + 2 * self.patch_margin

@@ -1,0 +1,38 @@
+"""One vector an example, also where a row holds several."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int32
+
+from singlestream.batch import Text
+from singlestream.model.block import dense
+from singlestream.model.config import ModelConfig
+
+
+def tokens_of(text: Text, examples: Int32[Array, "B K 2"]) -> Bool[Array, "B K T"]:
+    """True where a text token belongs to an example, that is to its (segment, part)."""
+    segment = text.segments[:, None, :] == examples[:, :, :1]
+    part = text.part[:, None, :] == examples[:, :, 1:]
+    return segment & part & (text.segments[:, None, :] != 0)
+
+
+class Pooler(nnx.Module):
+    """`cls`: the state of an example's first text token; `mean`: the mean over its text tokens; then BERT's layer."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.kind = config.pooling
+        self.dense = dense(config, config.width, config.width, rngs=rngs) if config.pooler else None
+
+    def __call__(
+        self, states: Float[Array, "B T D"], text: Text, examples: Int32[Array, "B K 2"]
+    ) -> Float[Array, "B K D"]:
+        chosen = tokens_of(text, examples)
+        if self.kind == "cls":
+            chosen &= text.positions[:, None, :] == 0
+        weights = chosen.astype(states.dtype)
+        pooled = jnp.einsum("bkt,btd->bkd", weights, states)
+        if self.kind == "mean":
+            pooled = pooled / jnp.maximum(weights.sum(-1, keepdims=True), 1)
+        return pooled if self.dense is None else jnp.tanh(self.dense(pooled))

@@ -1,0 +1,56 @@
+"""Who sees whom: the one place where it is decided."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int32
+
+from singlestream.batch import IMAGE, TEXT
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("segments", "part", "modality"),
+    meta_fields=("direction", "num_text", "slots"),
+)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Visibility:
+    """The rule over one stream of `num_text` text tokens followed by image tokens.
+
+    A query sees a key iff their segments are equal and not 0, and the key's part is 0 or the query's own. With
+    `direction="prefix"` an image token moreover sees no text, whatever the segments say, so that a picture's tokens
+    come out the same with one text beside it, with several, or with none:
+
+        one row, segments 1 1 1 1 | 1 1, parts 1 1 2 2 | 0 0, the last two image tokens, prefix:
+
+            1 1 0 0 1 1
+            1 1 0 0 1 1
+            0 0 1 1 1 1
+            0 0 1 1 1 1
+            0 0 0 0 1 1
+            0 0 0 0 1 1
+
+    `slots` is a promise of whoever made the batch (`Text.slots`): the text is divided into that many equal stretches
+    and no (segment, part) reaches from one into another. It changes what is computed, never the result.
+    """
+
+    segments: Int32[Array, "B L"]
+    part: Int32[Array, "B L"]
+    modality: Int32[Array, "B L"]
+    direction: str = "full"
+    num_text: int = 0
+    slots: int = 1
+
+    def mask(self, queries: slice = slice(None), keys: slice = slice(None)) -> Bool[Array, "B Q K"]:
+        """True where a query sees a key; for a stretch of queries and keys, or the whole stream."""
+        q_segments, k_segments = self.segments[:, queries, None], self.segments[:, None, keys]
+        q_part, k_part = self.part[:, queries, None], self.part[:, None, keys]
+        seen = (q_segments == k_segments) & (k_segments != 0) & ((k_part == 0) | (k_part == q_part))
+        if self.direction == "prefix":
+            q_modality, k_modality = self.modality[:, queries, None], self.modality[:, None, keys]
+            seen &= ~((q_modality == IMAGE) & (k_modality == TEXT))
+        return seen
