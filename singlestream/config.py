@@ -46,7 +46,8 @@ class DataConfig:
     text_length: int = 24  # tokens of one text at most, [CLS] and [SEP] included; longer ones are cut and counted
     max_patches: int = 36  # budget of patches a picture
     texts_per_row: int = 1  # texts that share their picture in one row (`part`)
-    examples_per_row: int = 1  # examples packed side by side in one row (`segments`)
+    examples_per_row: int = 1  # examples packed side by side in one row (`segments`), at most
+    row_patches: int = 0  # image tokens of a packed row; 0: room for examples_per_row full examples, always that many
     augment: tuple[str, ...] = ()  # names of functions in data/image.py and of the source
     num_threads: int = 2
     prefetch: int = 8
@@ -58,6 +59,11 @@ class DataConfig:
             raise ConfigError(f"config.data.share={self.share}: must be in (0, 1]")
         if self.text_length < 3:
             raise ConfigError(f"config.data.text_length={self.text_length}: [CLS], one token and [SEP] need 3")
+        if self.row_patches < 0 or (self.row_patches and self.examples_per_row == 1):
+            raise ConfigError(
+                f"config.data.row_patches={self.row_patches}: a budget of packed rows, it needs "
+                "config.data.examples_per_row above 1 (0: no budget of its own)"
+            )
         if self.texts_per_row > 1 and self.examples_per_row > 1:
             raise ConfigError(
                 f"config.data.texts_per_row={self.texts_per_row} and config.data.examples_per_row="

@@ -1,0 +1,1 @@
+"""From datasets to batches: sources, tokeniser, patches, rows, the Grain pipeline. No jax here but the contract's."""

@@ -1,0 +1,213 @@
+"""From a source to batches: the endless shuffled stream that training reads, and every text once for evaluation."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+
+from singlestream.batch import Batch
+from singlestream.config import ConfigError, DataConfig
+from singlestream.data.packing import NextFit
+from singlestream.data.processor import Entry, Processor
+from singlestream.data.record import DataError, Sentence, Source
+
+
+def train_iterator(
+    source: Source,
+    processor: Processor,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator[Batch]:
+    """Endless batches, reshuffled each epoch; with `get_state()` and `set_state(state)` (JSON) it goes on where it was.
+
+    What comes depends on the seed and the step alone, not on threads. The global batch of a step is the same however
+    many processes share it, process p holding its p-th block of rows. With `data.row_patches` each process packs
+    a stream of its own, so there the rows depend on the number of processes.
+
+    Args:
+        batch_size: rows of the global batch; each process gets batch_size // process_count of them.
+        seed: of the order, of the choice of texts, and of augmentation.
+
+    Raises:
+        ConfigError: no text is of the wanted kinds, or the batch does not divide among the processes.
+    """
+    if batch_size % process_count:
+        raise ConfigError(
+            f"config.train.batch_size={batch_size} is not divisible by the number of processes, {process_count}"
+        )
+    data = processor.data
+    order = grain.MapDataset.source(training_records(source, data)).seed(seed).shuffle().repeat(None)
+    numbered = order.map_with_index(lambda index, record: (record, index))
+    options = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=data.prefetch)
+    rows = batch_size // process_count
+
+    def entry(numbered_record: tuple[int, int]) -> tuple[Entry, np.random.Generator]:
+        record, index = numbered_record
+        # A generator of its own for each place of the stream: the thread or process that asks does not matter.
+        rng = np.random.default_rng((seed, index))
+        return choose_texts(source, record, data, rng), rng
+
+    if data.row_patches:
+        mine = numbered[process_index::process_count].map(entry).to_iter_dataset(options)
+        return iter(NextFit(mine, processor).batch(rows, batch_fn=processor.batch))
+
+    size = data.examples_per_row
+
+    def batch(elements: list[tuple[int, int]]) -> Batch:
+        mine = elements[process_index * rows * size : (process_index + 1) * rows * size]
+        made = [entry(element) for element in mine]
+        groups = [made[i : i + size] for i in range(0, len(made), size)]
+        # The first generator of a row augments the whole row.
+        return processor.batch([processor.row([e for e, _ in group], group[0][1]) for group in groups])
+
+    return iter(numbered.batch(batch_size * size, batch_fn=list).map(batch).to_iter_dataset(options))
+
+
+def choose_texts(source: Source, index: int, data: DataConfig, rng: np.random.Generator) -> Entry:
+    """A record with as many of its wanted texts as a row takes, drawn without repetition."""
+    record = source[index]
+    texts = [text for text in record.texts if wanted(text, data)]
+    if len(texts) > data.texts_per_row:
+        texts = [texts[i] for i in rng.permutation(len(texts))[: data.texts_per_row]]
+    return record, texts
+
+
+def wanted(text: Sentence, data: DataConfig, *, any_kind: bool = False) -> bool:
+    """Whether `data.texts` and (unless `any_kind`) `data.kinds` let the text in."""
+    right = data.texts == "all" or (text.answer != "") == (data.texts == "questions")
+    return right and (any_kind or not data.kinds or text.kind in data.kinds)
+
+
+def training_records(source: Source, data: DataConfig) -> list[int]:
+    """Indices of the records to train on: the first share of a fixed shuffle, without those that have no wanted text.
+
+    Raises:
+        ConfigError: none is left, or a kind does not occur; lists the kinds that do.
+    """
+    count = max(1, round(data.share * len(source)))
+    records = np.random.default_rng(0).permutation(len(source))[:count].tolist()
+    if data.share == 1:
+        records.sort()
+    kinds: set[str] = set()
+    kept = []
+    for i in records:
+        texts = [text for text in source.texts(i) if wanted(text, data, any_kind=True)]
+        kinds.update(text.kind for text in texts)
+        if any(wanted(text, data) for text in texts):
+            kept.append(i)
+    if missing := sorted(set(data.kinds) - kinds):
+        raise ConfigError(f"config.data.kinds has {missing[0]!r}: the training texts are of {', '.join(sorted(kinds))}")
+    if not kept:
+        raise ConfigError(
+            f"config.data.texts={data.texts!r}: source {data.name!r} has no such text in its training split"
+        )
+    return kept
+
+
+EvalItem = tuple[Batch, list[list[tuple[int, Sentence]]]]
+
+
+def eval_batches(
+    source: Source,
+    processor: Processor,
+    *,
+    batch_size: int,
+    limit: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[EvalItem]:
+    """Every text of every record exactly once, in order, of any kind; nothing is augmented, no two records share a row.
+
+    Args:
+        batch_size: rows of the global batch; each process yields batch_size // process_count of them, and as many
+            batches as every other process (the last ones are filled with empty rows, `example_mask` False).
+        limit: batches at most; 0: all.
+
+    Yields:
+        The batch, and for each row the (index of the record, text) of each of its examples.
+    """
+    if batch_size % process_count:
+        raise ConfigError(f"a batch of {batch_size} rows is not divisible by the number of processes, {process_count}")
+    processor = processor.unpacked()
+    rows = list(_eval_rows(source, processor.data, limit * batch_size))
+    rows += [None] * (-len(rows) % batch_size)
+    mine = slice(process_index * batch_size // process_count, (process_index + 1) * batch_size // process_count)
+
+    def make(batch: list[tuple[int, int, int] | None]) -> EvalItem:
+        entries = [_eval_entry(source, processor.data, row) for row in batch[mine]]
+        made = processor.batch([processor.row([(record, texts)] if texts else []) for _, record, texts in entries])
+        return made, [[(i, text) for text in texts] for i, _, texts in entries]
+
+    options = grain.ReadOptions(num_threads=processor.data.num_threads, prefetch_buffer_size=processor.data.prefetch)
+    yield from grain.MapDataset.source(rows).batch(batch_size, batch_fn=list).map(make).to_iter_dataset(options)
+
+
+def _eval_rows(source: Source, data: DataConfig, limit: int) -> Iterator[tuple[int, int, int]]:
+    """(record, first, last + 1 of its wanted texts) of each row."""
+    made = 0
+    for i in range(len(source)):
+        count = sum(wanted(text, data, any_kind=True) for text in source.texts(i))
+        for first in range(0, count, data.texts_per_row):
+            if limit and made >= limit:
+                return
+            yield i, first, min(first + data.texts_per_row, count)
+            made += 1
+    if not made:
+        raise DataError(f"config.data.texts={data.texts!r}: source {data.name!r} has no such text in this split")
+
+
+def _eval_entry(source: Source, data: DataConfig, row: tuple[int, int, int] | None) -> tuple[int, Any, list[Sentence]]:
+    if row is None:
+        return -1, None, []
+    i, first, last = row
+    record = source[i]
+    return i, record, [text for text in record.texts if wanted(text, data, any_kind=True)][first:last]
+
+
+def priors(source: Source) -> dict[str, Any]:
+    """What the question alone predicts, counted on the training split.
+
+    Returns:
+        {"text": {question: its most frequent answer}, "prefix": {first two words: answer}, "majority": answer,
+        "by_kind": {kind: answer}}; questions in lower case. Ties go to the alphabetically first answer.
+    """
+    return count_priors(text for i in range(len(source)) for text in source.texts(i))
+
+
+def count_priors(texts: Iterable[Sentence]) -> dict[str, Any]:
+    """`priors` of these texts; captions do not count."""
+    tables: dict[str, dict[str, collections.Counter[str]]] = {"text": {}, "prefix": {}, "by_kind": {}}
+    whole: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        if not text.answer:
+            continue
+        question, prefix = _keys(text.text)
+        for table, key in (("text", question), ("prefix", prefix), ("by_kind", text.kind)):
+            tables[table].setdefault(key, collections.Counter())[text.answer] += 1
+        whole[text.answer] += 1
+    result: dict[str, Any] = {
+        name: {key: _most_frequent(counts) for key, counts in table.items()} for name, table in tables.items()
+    }
+    return {**result, "majority": _most_frequent(whole) if whole else ""}
+
+
+def blind_answer(priors: dict[str, Any], question: str) -> str:
+    """The answer that the question alone suggests: same question, else same first two words, else the majority."""
+    text, prefix = _keys(question)
+    return priors["text"].get(text) or priors["prefix"].get(prefix) or priors["majority"]
+
+
+def _keys(question: str) -> tuple[str, str]:
+    words = question.lower().split()
+    return " ".join(words), " ".join(words[:2])
+
+
+def _most_frequent(counts: collections.Counter[str]) -> str:
+    return min(counts, key=lambda answer: (-counts[answer], answer))

@@ -1,0 +1,303 @@
+"""Records to rows of fixed sizes, and rows to a `Batch`: tokenise, patchify, lay out, and say what the truth is.
+
+A row has T = K * text_length text tokens and N image tokens. Text k of a row lies in columns k * text_length onwards,
+so its place does not depend on the lengths of the others; image tokens follow one another, padding is at the end. What
+belongs together is said by `segments` and `part` alone (`singlestream.batch`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from singlestream.batch import Batch, Patches, Spec, Text
+from singlestream.config import Config, ConfigError, DataConfig
+from singlestream.data.image import (
+    Augmentation,
+    Picture,
+    choose_augmentations,
+    patch_grid,
+    patchify,
+    read_image,
+    resize_to_budget,
+)
+from singlestream.data.record import DataError, Record, Sentence, Source
+from singlestream.data.sources import source_module
+from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
+from singlestream.data.text import VOCABULARY, Tokenizer
+from singlestream.model.config import ModelConfig
+
+Row = dict[str, np.ndarray]
+Entry = tuple[Record, Sequence[Sentence]]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Processor:
+    """What turns records into rows, and is kept with a run: vocabulary, answers, and the classes of regions.
+
+    `truncated` counts the texts that were cut to `data.text_length` so far.
+    """
+
+    data: DataConfig
+    model: ModelConfig
+    tokenizer: Tokenizer
+    answers: tuple[str, ...] = ()
+    region_classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    mentions: bool = False  # whether the source knows what words speak of
+    truncated: int = dataclasses.field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.model.image_stem == "regions":
+            raise ConfigError(
+                "config.model.image_stem='regions': sources give pictures; hand features of regions to the model with "
+                "make_batch, or choose linear or conv"
+            )
+        self._answer_ids = {answer: i for i, answer in enumerate(self.answers)}
+        self._lock = threading.Lock()
+        self._augmentations: tuple[Augmentation, ...] = ()
+        if self.data.augment:
+            offered = getattr(source_module(self.data.name), "AUGMENT", {})
+            self._augmentations = choose_augmentations(self.data.augment, offered)
+
+    @classmethod
+    def build(cls, config: Config, source: Source) -> Processor:
+        """Learns vocabulary and answers from every text of the training split; the same texts give the same ones."""
+        texts: list[str] = []
+        answers: set[str] = set()
+        mentions = False
+        for i in range(len(source)):
+            for sentence in source.texts(i):
+                texts.append(sentence.text)
+                answers.add(sentence.answer)
+                mentions = mentions or bool(sentence.mentions)
+        return cls(
+            data=config.data,
+            model=config.model,
+            tokenizer=Tokenizer.train(texts, config.data.vocab_size),
+            answers=tuple(sorted(answers - {""})),
+            region_classes={name: tuple(classes) for name, classes in source.region_classes.items()},
+            mentions=mentions,
+        )
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes `vocab.txt`, `answers.json` and `spec.json` into an existing folder."""
+        folder = pathlib.Path(folder)
+        self.tokenizer.save(folder)
+        (folder / "answers.json").write_text(json.dumps(self.answers, indent=1) + "\n", encoding="utf-8")
+        spec = {"region_classes": self.region_classes, "mentions": self.mentions}
+        (folder / "spec.json").write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_folder(cls, folder: str | pathlib.Path, config: Config) -> Processor:
+        """The processor that `save` wrote.
+
+        Raises:
+            DataError: a file is missing or damaged; names it.
+        """
+        folder = pathlib.Path(folder)
+        spec = _read_json(folder / "spec.json", dict)
+        answers = _read_json(folder / "answers.json", list)
+        if not {"region_classes", "mentions"} <= set(spec):
+            raise DataError(f"{folder / 'spec.json'}: expected the keys region_classes and mentions")
+        return cls(
+            data=config.data,
+            model=config.model,
+            tokenizer=Tokenizer.from_file(folder / VOCABULARY),
+            answers=tuple(answers),
+            region_classes={name: tuple(classes) for name, classes in spec["region_classes"].items()},
+            mentions=spec["mentions"],
+        )
+
+    @property
+    def spec(self) -> Spec:
+        tokenizer = self.tokenizer
+        return Spec(
+            vocab_size=tokenizer.vocab_size,
+            pad_id=tokenizer.pad_id,
+            unk_id=tokenizer.unk_id,
+            cls_id=tokenizer.cls_id,
+            sep_id=tokenizer.sep_id,
+            mask_id=tokenizer.mask_id,
+            num_answers=len(self.answers),
+            region_classes=tuple(len(classes) for classes in self.region_classes.values()),
+            continuations=tokenizer.continuations,
+        )
+
+    @property
+    def num_examples(self) -> int:
+        """K, examples of a row at most."""
+        return self.data.texts_per_row * self.data.examples_per_row
+
+    @property
+    def num_patches(self) -> int:
+        """N, image tokens of a row."""
+        return self.data.row_patches or self.data.max_patches * self.model.num_images * self.data.examples_per_row
+
+    def count_patches(self, record: Record) -> int:
+        """Image tokens that the record takes."""
+        size, budget = self.model.patch_size, self.data.max_patches
+        grids = (patch_grid(*image.shape[:2], size, budget) for image in record.images)
+        return sum(rows * cols for rows, cols in grids)
+
+    def unpacked(self) -> Processor:
+        """The same processor with one record a row, as evaluation wants it."""
+        data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0)
+        return dataclasses.replace(self, data=data)
+
+    def row(self, entries: Sequence[Entry], rng: np.random.Generator | None = None) -> Row:
+        """One row of fixed sizes.
+
+        Args:
+            entries: the records of the row (at most `data.examples_per_row`; fewer leave padding), each with the texts
+                that it is read with (at most `data.texts_per_row`).
+            rng: for augmentation; None: as it is.
+
+        Raises:
+            DataError: names the record: an empty text, more pictures than `model.num_images`, other region classes.
+        """
+        row = self._empty_row()
+        start = 0
+        for e, (record, sentences) in enumerate(entries):
+            if rng is not None and self._augmentations:
+                record = dataclasses.replace(record, texts=tuple(sentences))
+                for augment in self._augmentations:
+                    record = augment(record, rng)
+                sentences = record.texts
+            for p, sentence in enumerate(sentences):
+                self._put_text(row, e * self.data.texts_per_row + p, e + 1, p + 1, record, sentence)
+            if sentences:
+                start = self._put_images(row, start, e + 1, record)
+        return row
+
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """Rows of equal sizes as one batch of numpy arrays."""
+        stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        groups: dict[str, dict[str, Any]] = {"text": {}, "image": {}, "targets": {}, "": {}}
+        for name, value in stacked.items():
+            group, _, field = name.rpartition("/")
+            groups[group][field] = value
+        inputs = {"text": Text(**groups["text"]), "image": Patches(**groups["image"])}
+        return Batch(inputs=inputs, targets=groups["targets"], **groups[""])
+
+    def batch_of(self, images: Sequence[Picture | Sequence[Picture]], texts: Sequence[str]) -> Batch:
+        """A batch of one picture (or the several of one example) and one text a row, from whatever holds pictures.
+
+        Args:
+            images: a path, PIL image or array for each row, or a sequence of them where an example has several.
+            texts: a text for each row.
+
+        Raises:
+            DataError: names what cannot be read, and which row.
+        """
+        if len(images) != len(texts) or not texts:
+            raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
+        data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0, texts_per_row=1, augment=())
+        plain = dataclasses.replace(self, data=data, mentions=False, answers=(), region_classes={})
+        rows = []
+        for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+            sentence = Sentence(id=f"{i}", text=text)
+            record = Record(id=f"{i}", images=self._pictures(image, i), texts=(sentence,), picture=i + 1)
+            rows.append(plain.row([(record, record.texts)]))
+        return plain.batch(rows)
+
+    def _pictures(self, image: Picture | Sequence[Picture], i: int) -> tuple[np.ndarray, ...]:
+        if isinstance(image, (list, tuple)):
+            return tuple(read_image(part, _name(part, f"image {i}, picture {n}")) for n, part in enumerate(image))
+        picture = read_image(image, _name(image, f"image {i}"))
+        divide = getattr(source_module(self.data.name), "pictures", None) if self.model.num_images > 1 else None
+        return tuple(divide(picture)) if divide else (picture,)
+
+    def _empty_row(self) -> Row:
+        t, n, k = self.num_examples * self.data.text_length, self.num_patches, self.num_examples
+        ints = {f"text/{name}": np.zeros(t, np.int32) for name in ("positions", "types", "segments", "part")}
+        ints |= {f"image/{name}": np.zeros(n, np.int32) for name in ("index", "segments", "part")}
+        row = {
+            "text/ids": np.full(t, self.tokenizer.pad_id, np.int32),
+            **ints,
+            "image/pixels": np.zeros((n, self.model.window**2 * 3), np.uint8),
+            "image/yx": np.zeros((n, 2), np.int32),
+            "image/grid": np.ones((n, 2), np.int32),  # never 0: a position encoding may divide by it
+            "examples": np.zeros((k, 2), np.int32),
+            "example_mask": np.zeros(k, bool),
+            "picture": np.zeros(k, np.int32),
+        }
+        if self.answers:
+            row["targets/answer"] = np.full(k, -1, np.int32)
+        if self.mentions:
+            row["targets/word_boxes"] = np.zeros((t, MAX_BOXES, 4), np.float32)
+        if self.region_classes:
+            row["targets/region_class"] = np.full((n, len(self.region_classes)), -1, np.int32)
+            row["targets/region_centre"] = np.full((n, 2), -1, np.float32)
+        return row
+
+    def _put_text(self, row: Row, k: int, segment: int, part: int, record: Record, sentence: Sentence) -> None:
+        try:
+            tokens = self.tokenizer.encode(sentence.text, self.data.text_length)
+        except DataError as error:
+            raise DataError(f"record {record.id}, text {sentence.id}: {error}") from error
+        if tokens.truncated:
+            with self._lock:
+                self.truncated += 1
+        part = part if self.data.texts_per_row > 1 else 0
+        first = k * self.data.text_length
+        here = slice(first, first + len(tokens.ids))
+        row["text/ids"][here] = tokens.ids
+        row["text/positions"][here] = np.arange(len(tokens.ids))
+        row["text/segments"][here] = segment
+        row["text/part"][here] = part
+        row["examples"][k] = segment, part
+        row["example_mask"][k] = True
+        row["picture"][k] = record.picture
+        if self.answers:
+            row["targets/answer"][k] = self._answer_ids.get(sentence.answer, -1)
+        if self.mentions:
+            put_mentions(row["targets/word_boxes"][here], tokens.spans, sentence)
+
+    def _put_images(self, row: Row, start: int, segment: int, record: Record) -> int:
+        """Lays the record's pictures from image token `start` on; returns where the next begins."""
+        if not 0 < len(record.images) <= self.model.num_images:
+            raise DataError(
+                f"record {record.id} has {len(record.images)} pictures, config.model.num_images is "
+                f"{self.model.num_images}"
+            )
+        for number, image in enumerate(record.images):
+            image = resize_to_budget(image, self.model.patch_size, self.data.max_patches)
+            pixels, yx, grid = patchify(image, self.model.patch_size, self.model.patch_margin)
+            here = slice(start, start + len(pixels))
+            if here.stop > self.num_patches:
+                raise DataError(
+                    f"record {record.id}: its pictures do not fit the row's {self.num_patches} image tokens; raise "
+                    "config.data.row_patches or lower config.data.max_patches"
+                )
+            row["image/pixels"][here] = pixels
+            row["image/yx"][here] = yx
+            row["image/grid"][here] = grid
+            row["image/index"][here] = number
+            row["image/segments"][here] = segment
+            if self.region_classes:
+                targets = region_targets(record, number, grid, len(self.region_classes))
+                if targets is not None:
+                    row["targets/region_class"][here], row["targets/region_centre"][here] = targets
+            start = here.stop
+        return start
+
+
+def _name(image: Any, name: str) -> str:
+    """A path names itself in an error; an image in memory is named by its place."""
+    return "" if isinstance(image, (str, pathlib.PurePath)) else name
+
+
+def _read_json(path: pathlib.Path, kind: type) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(value, kind):
+        raise DataError(f"{path}: expected a JSON {'object' if kind is dict else 'list'}")
+    return value
