@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from singlestream.batch import Batch, Patches, Spec, Text
-from singlestream.config import Config, ConfigError, DataConfig
+from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
 from singlestream.data.image import (
     Augmentation,
     Picture,
@@ -31,7 +31,6 @@ from singlestream.data.record import DataError, Record, Sentence, Source
 from singlestream.data.sources import source_module
 from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
 from singlestream.data.text import VOCABULARY, Tokenizer
-from singlestream.model.config import ModelConfig
 
 Row = dict[str, np.ndarray]
 Entry = tuple[Record, Sequence[Sentence]]
