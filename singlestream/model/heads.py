@@ -77,5 +77,3 @@ class Head(nnx.Module):
             return self.out(activation(self.norm(self.hidden(x))))
         x = self.norm(activation(self.hidden(x)))
         return self.table.attend(x) + self.bias[...].astype(x.dtype)
-
-

@@ -1,0 +1,42 @@
+"""What a model is trained for: one file an objective, found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+
+from singlestream.batch import Spec
+from singlestream.config import Config, ConfigError, build_options
+from singlestream.objectives.base import Objective
+
+_NOT_OBJECTIVES = ("base", "total")
+
+
+def objective_names() -> list[str]:
+    """The names that `config.objectives` may hold: the files of this folder."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if name not in _NOT_OBJECTIVES)
+
+
+def build_objectives(config: Config, spec: Spec) -> dict[str, Objective]:
+    """The objectives of a run whose weight is above 0, by name.
+
+    Raises:
+        ConfigError: an unknown objective or option, with the valid ones; an objective that this data cannot serve.
+    """
+    objectives = {}
+    for name, weight in sorted(config.objectives.items()):
+        if name not in objective_names():
+            raise ConfigError(f"config.objectives.{name}: no such objective; there are {', '.join(objective_names())}")
+        if weight == 0:
+            continue
+        module = importlib.import_module(f"{__name__}.{name}")
+        values: Mapping[str, object] = config.objective_options.get(name, {})
+        options = build_options(module.Options, values, f"config.objective_options.{name}")
+        objectives[name] = module.Objective(options)
+        try:
+            objectives[name].heads(config.model, spec)
+        except ValueError as error:
+            raise ConfigError(f"config.objectives.{name}: {error}") from error
+    return objectives

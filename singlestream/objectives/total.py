@@ -1,0 +1,62 @@
+"""All objectives of a run on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from singlestream.batch import Batch, Encoded, Spec
+from singlestream.objectives.base import Metrics, Objective
+
+
+class SharedEncode:
+    """The model as objectives call it: equal batches are encoded once, different ones draw different noise."""
+
+    def __init__(self, model: Any, key: jax.Array | None):
+        self._model, self._key = model, key
+        self._done: list[tuple[Batch, Encoded]] = []
+
+    def __call__(self, batch: Batch) -> Encoded:
+        for known, encoded in self._done:
+            if known is batch:
+                return encoded
+        key = None if self._key is None else jax.random.fold_in(self._key, len(self._done))
+        self._done.append((batch, self._model(batch, key=key)))
+        return self._done[-1][1]
+
+
+def total_loss(
+    model: Any,
+    objectives: Mapping[str, Objective],
+    batch: Batch,
+    spec: Spec,
+    key: jax.Array,
+    state: Mapping[str, dict[str, jax.Array]],
+    *,
+    train: bool,
+) -> tuple[Metrics, dict[str, dict[str, jax.Array]]]:
+    """Runs every objective; returns sums and counts by "objective/metric", and the objectives' new states.
+
+    The loss of the run is the sum over `loss_weights` of weight x sum / count; the division waits until sums and
+    counts of all parts of a batch are added. `train` switches the model's dropout on.
+    """
+    noise, key = jax.random.split(key)
+    encode = SharedEncode(model, noise if train else None)
+    metrics: Metrics = {}
+    states = {}
+    for i, (name, objective) in enumerate(sorted(objectives.items())):
+        own = jax.random.fold_in(key, i)
+        found, states[name] = objective.loss(encode, model.heads, batch, spec, own, state[name])
+        metrics |= {f"{name}/{metric}": sums for metric, sums in found.items()}
+    return metrics, states
+
+
+def loss_weights(objectives: Mapping[str, Objective], weights: Mapping[str, float]) -> dict[str, float]:
+    """The weight of each loss term in the total, by its key in the metrics."""
+    return {
+        f"{name}/{term}": weights[name] * weight
+        for name, objective in sorted(objectives.items())
+        for term, weight in objective.terms.items()
+    }
