@@ -181,7 +181,8 @@ class Processor:
         for name, value in stacked.items():
             group, _, field = name.rpartition("/")
             groups[group][field] = value
-        inputs = {"text": Text(**groups["text"]), "image": Patches(**groups["image"])}
+        text = Text(**groups["text"], slots=self.num_examples)
+        inputs = {"text": text, "image": Patches(**groups["image"])}
         return Batch(inputs=inputs, targets=groups["targets"], **groups[""])
 
     def batch_of(self, images: Sequence[Picture | Sequence[Picture]], texts: Sequence[str]) -> Batch:
