@@ -1,0 +1,249 @@
+"""Scenes: the embedded corpus, made here from a seed, as a TensorFlow Datasets builder (array_record, no TensorFlow).
+
+Pictures of 48 x 48 pixels with two to five coloured shapes, questions and captions, and for every word that names
+something its boxes. Eight pairs of colour and shape are shown and named in the split `test_composition` alone.
+The first `open_split` makes the data (about half a minute); later ones read it where it lies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import random
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import UInt8
+from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
+
+from singlestream.config import DataConfig
+from singlestream.data.record import Mention, Record, Sentence
+from singlestream.data.sources.scenes_draw import draw
+from singlestream.data.sources.scenes_folder import Progress, default_folder, make_once, quiet
+from singlestream.data.sources.scenes_language import Balance, Said, ask, caption
+from singlestream.data.sources.scenes_world import (
+    CANVAS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    sample_scene,
+    scene_number,
+)
+
+SPLITS = ("train", "validation", "test", "test_composition")
+REGION_CLASSES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
+VERSION = "1.0.0"  # of the records: change it whenever other records come out of the same options
+_BYTES_PER_SCENE = 10_000
+_CHUNK = 500  # scenes that are drawn together and whose answers are kept level
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """`config.data.options` of Scenes: the seed of the data and how many pictures each split has."""
+
+    seed: int = 0
+    train_scenes: int = 20000
+    validation_scenes: int = 500
+    test_scenes: int = 1000
+    composition_scenes: int = 1000
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
+            if value < least:
+                raise ValueError(f"config.data.options.{field.name}={value}: must be at least {least}")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Pictures of each split."""
+        return dict(
+            zip(
+                SPLITS,
+                (self.train_scenes, self.validation_scenes, self.test_scenes, self.composition_scenes),
+                strict=True,
+            )
+        )
+
+    @property
+    def name(self) -> str:
+        """A short name of these options: the folder's name, so that other options make another folder."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def generate(options: Options, split: str) -> Iterator[tuple[Scene, UInt8[np.ndarray, "48 48 3"], list[Said]]]:
+    """The scenes of a split with their pictures and texts, the same every time."""
+    for start in range(0, options.sizes[split], _CHUNK):
+        rng = random.Random(f"scenes {VERSION} {options.seed} {split} {start}")
+        scenes = [sample_scene(rng, split) for _ in range(min(_CHUNK, options.sizes[split] - start))]
+        pictures = draw(scenes, np.random.default_rng(rng.getrandbits(64)))
+        balance = Balance(rng)
+        for scene, picture in zip(scenes, pictures, strict=True):
+            yield scene, picture, [*ask(scene, balance, rng), *caption(scene, rng)]
+
+
+class ScenesConfig(tfds.core.BuilderConfig):
+    """The builder's configuration: `options`, under a name made of them."""
+
+    def __init__(self, options: Options):
+        super().__init__(name=f"o{options.name}", version=VERSION, description=repr(options))
+        self.options = options
+
+
+class Scenes(tfds.core.GeneratorBasedBuilder):
+    """The builder. `Scenes(config=ScenesConfig(Options()), data_dir=..., file_format="array_record")`."""
+
+    VERSION = tfds.core.Version(VERSION)
+    url_infos = None  # nothing is downloaded; TFDS' own look-up needs `importlib_resources`, which it does not install
+
+    def __init__(self, *, progress: bool = False, **kwargs: Any):
+        self._show_progress = progress
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(CANVAS, CANVAS, 3), encoding_format="png"),
+            "picture": np.int64,  # identifies the scene
+            "things": tfds.features.Tensor(  # colour, shape, size, x, y, diameter (pixels) of each
+                shape=(None, 6), dtype=np.int64
+            ),
+            "text": tfds.features.Tensor(shape=(None,), dtype=np.str_),
+            "answer": tfds.features.Tensor(shape=(None,), dtype=np.str_),
+            "kind": tfds.features.Tensor(shape=(None,), dtype=np.str_),
+            "mentions": tfds.features.Tensor(  # number of the text, first and last character + 1, things (bits)
+                shape=(None, 4), dtype=np.int64
+            ),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features), disable_shuffling=True, description=__doc__
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+        del dl_manager  # nothing is downloaded
+        config: Any = self.builder_config
+        progress = Progress("Scenes", sum(config.options.sizes.values()), show=self._show_progress)
+        return {split: self._generate_examples(config.options, split, progress) for split in SPLITS}
+
+    def _generate_examples(
+        self, options: Options, split: str, progress: Progress
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for key, (scene, picture, texts) in enumerate(generate(options, split)):
+            mentions = [(i, *mention) for i, said in enumerate(texts) for mention in said.mentions]
+            yield (
+                key,
+                {
+                    "image": _png(picture),
+                    "picture": scene_number(scene),
+                    "things": np.array(scene, np.int64),
+                    "text": [said.text for said in texts],
+                    "answer": [said.answer for said in texts],
+                    "kind": [said.kind for said in texts],
+                    "mentions": np.array(mentions, np.int64).reshape(-1, 4),
+                },
+            )
+            progress.advance()
+
+
+def _png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """A PNG with stored pixels: noisy pictures hardly shrink, and so it is made and read several times faster."""
+    height, width, _ = picture.shape
+    lines = np.zeros((height, 1 + width * 3), np.uint8)  # each line begins with its filter, 0: none
+    lines[:, 1:] = picture.reshape(height, -1)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines.tobytes(), 0)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+class ScenesSource:
+    """One split by random access; reads the records' protocol buffers directly, twice as fast as TFDS decodes them."""
+
+    region_classes = REGION_CLASSES
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+        self._split, self._folder = split, builder.data_dir
+        self._records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, i: int) -> Record:
+        fields, things, boxes = self._read(i)
+        with Image.open(io.BytesIO(fields["image"].bytes_list.value[0])) as picture:
+            pixels = np.asarray(picture)
+        return Record(
+            id=f"{self._split}-{i}",
+            images=(pixels,),
+            texts=self._texts(i, fields, boxes),
+            picture=fields["picture"].int64_list.value[0],
+            boxes=boxes,
+            classes=things[:, :3].astype(np.int32),
+            index=np.zeros(len(things), np.int32),
+        )
+
+    def texts(self, i: int) -> tuple[Sentence, ...]:
+        """The texts of record i, its picture left alone."""
+        fields, _, boxes = self._read(i)
+        return self._texts(i, fields, boxes)
+
+    def scene(self, i: int) -> Scene:
+        """What is to be seen in record i, to check what is said about it."""
+        return tuple(Thing(*map(int, thing)) for thing in self._read(i)[1])
+
+    def _read(self, i: int) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Record i's fields, its things [M, 6] and their boxes [M, 4]."""
+        fields = tf_example_pb2.Example.FromString(self._records[i]).features.feature
+        things = np.array(fields["things"].int64_list.value).reshape(-1, 6)
+        corner, diameter = things[:, 3:5], things[:, 5:]
+        boxes = np.concatenate([corner, corner + diameter], axis=1, dtype=np.float32) / np.float32(CANVAS)
+        return fields, things, boxes
+
+    def _texts(self, i: int, fields: Any, boxes: np.ndarray) -> tuple[Sentence, ...]:
+        texts, answers, kinds = (
+            [value.decode() for value in fields[name].bytes_list.value] for name in ("text", "answer", "kind")
+        )
+        mentions: list[list[Mention]] = [[] for _ in texts]
+        numbers = iter(fields["mentions"].int64_list.value)
+        chosen: dict[int, np.ndarray] = {}  # the same few things are named again and again
+        for text, start, end, things in zip(numbers, numbers, numbers, numbers, strict=True):
+            if things not in chosen:
+                chosen[things] = boxes[[k for k in range(len(boxes)) if things >> k & 1]]
+            mentions[text].append(Mention(start=start, end=end, boxes=chosen[things]))
+        return tuple(
+            Sentence(id=f"{self._split}-{i}-{k}", text=text, answer=answer, kind=kind, mentions=tuple(named))
+            for k, (text, answer, kind, named) in enumerate(zip(texts, answers, kinds, mentions, strict=True))
+        )
+
+
+def open_split(data: DataConfig, options: Options, split: str, *, progress: bool = True) -> ScenesSource:
+    """Opens a split; makes the data of these options first where the folder has none yet.
+
+    Args:
+        data: `dir` is the folder of all data; "": in the user's cache folder.
+        options: what to make; each choice has a folder of its own in there.
+        split: one of SPLITS.
+        progress: show how far the making is.
+
+    Raises:
+        DataError: the data cannot be written, or is damaged.
+    """
+    folder = Path(data.dir or default_folder()).expanduser()
+    with quiet():
+        builder = Scenes(
+            config=ScenesConfig(options), data_dir=str(folder), file_format="array_record", progress=progress
+        )
+    make_once(builder, _BYTES_PER_SCENE * sum(options.sizes.values()))
+    return ScenesSource(builder, split)
