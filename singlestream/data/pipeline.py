@@ -92,9 +92,7 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
         ConfigError: none is left, or a kind does not occur; lists the kinds that do.
     """
     count = max(1, round(data.share * len(source)))
-    records = np.random.default_rng(0).permutation(len(source))[:count].tolist()
-    if data.share == 1:
-        records.sort()
+    records = sorted(np.random.default_rng(0).permutation(len(source))[:count].tolist())
     kinds: set[str] = set()
     kept = []
     for i in records:
