@@ -1,0 +1,1 @@
+"""The training loop: it knows no task, objectives know no loop."""

@@ -1,0 +1,145 @@
+"""From settings to what a run is made of: data, vocabulary, objectives, heads. What a run keeps is written here."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import Any
+
+import jax
+from flax import nnx
+
+from singlestream.batch import Batch, Spec
+from singlestream.config import Config, ConfigError
+from singlestream.data.pipeline import priors
+from singlestream.data.processor import Processor
+from singlestream.data.record import Source
+from singlestream.data.sources import open_split, split_names
+from singlestream.data.text import Tokenizer
+from singlestream.model.heads import HeadConfig
+from singlestream.model.single_stream import SingleStream
+from singlestream.objectives import build_objectives
+from singlestream.train.cluster import sync
+from singlestream.train.errors import FolderError
+from singlestream.train.folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run is made of, before anything is computed."""
+
+    config: Config
+    folder: RunFolder
+    source: Source
+    validation: Source | None
+    processor: Processor
+    spec: Spec
+    objectives: dict[str, Any]
+    heads: dict[str, HeadConfig]
+
+    def make_model(self) -> nnx.Module:
+        rngs = nnx.Rngs(params=self.config.seed)
+        return SingleStream(self.config.model, self.spec, heads=self.heads, rngs=rngs)
+
+    def empty_batch(self, *, evaluation: bool = False) -> Batch:
+        """This process's share of a batch, without content: its shapes."""
+        processor = self.processor.unpacked() if evaluation else self.processor
+        rows = self.config.train.batch_size // jax.process_count()
+        return processor.batch([processor.row([])] * rows)
+
+
+def build_run(config: Config, folder: RunFolder) -> Run:
+    """Opens the data and makes, or reads again, what the run keeps in its folder.
+
+    The first process does it alone, then the others find everything there (a folder that all of them see).
+
+    Raises:
+        ConfigError, DataError, FolderError: whatever is wrong with settings, data or folder.
+    """
+    first = jax.process_index() == 0
+    if not first:
+        sync("built")
+    source = open_split(config.data, "train", progress=first)
+    name = validation_split(config)
+    validation = open_split(config.data, name, progress=first) if name else None
+    fresh = first and not folder.is_run
+    processor = _new_processor(config, source) if fresh else Processor.from_folder(folder.path, config)
+    spec = processor.spec
+    objectives = build_objectives(config, spec)
+    heads = {name: head for o in objectives.values() for name, head in o.heads(config.model, spec).items()}
+    run = Run(
+        config=config,
+        folder=folder,
+        source=source,
+        validation=validation,
+        processor=processor,
+        spec=spec,
+        objectives=objectives,
+        heads=heads,
+    )
+    _check_targets(run)
+    if fresh:
+        _keep(run)
+    if first:
+        folder.write_json(folder.config, dataclass_json(config))
+        sync("built")
+    return run
+
+
+def validation_split(config: Config) -> str:
+    """`validation` or `dev`, whichever the source has; "" where it has neither."""
+    return next((name for name in ("validation", "dev") if name in split_names(config.data)), "")
+
+
+def dataclass_json(config: Config) -> Any:
+    import json
+
+    return json.loads(config.to_json())
+
+
+def _new_processor(config: Config, source: Source) -> Processor:
+    processor = Processor.build(config, source)
+    if not config.init:
+        return processor
+    # Its word embeddings only mean something with its vocabulary; answers are those of the new data.
+    vocabulary = init_folder(config).path / "vocab.txt"
+    if not vocabulary.is_file():
+        raise FolderError(f"config.init={config.init!r}: {vocabulary} is missing")
+    return dataclasses.replace(processor, tokenizer=Tokenizer.from_file(vocabulary))
+
+
+def init_folder(config: Config) -> RunFolder:
+    """The folder of the run to start from.
+
+    Raises:
+        FolderError: it is no run's folder.
+    """
+    folder = RunFolder.at(config.init)
+    if not folder.is_run:
+        raise FolderError(f"config.init={config.init!r} is not a run's folder: it has no config.json")
+    return folder
+
+
+def _check_targets(run: Run) -> None:
+    have = run.empty_batch().targets
+    for name, objective in run.objectives.items():
+        missing = [target for target in objective.targets if target not in have]
+        if missing:
+            raise ConfigError(
+                f"config.objectives.{name} needs the target {missing[0]!r}, which the source "
+                f"{run.config.data.name!r} does not give; it gives {', '.join(sorted(have)) or 'none'}"
+            )
+
+
+def _keep(run: Run) -> None:
+    """Writes the run's small files, each whole or not at all; `config.json`, which makes it a run, comes last."""
+    folder = run.folder
+    part = folder.path / ".part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    run.processor.save(part)
+    for file in sorted(part.iterdir()):
+        file.replace(folder.path / file.name)
+    part.rmdir()
+    folder.write_json(folder.heads, {name: dataclasses.asdict(head) for name, head in run.heads.items()})
+    folder.write_json(folder.priors, priors(run.source))

@@ -1,0 +1,84 @@
+"""Metrics of a run: sums and counts gathered between two reports, and where reports go."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from singlestream.train.errors import FolderError
+from singlestream.train.folder import RunFolder, write_atomic
+
+
+class Totals:
+    """Sums and counts of metrics over steps or batches; means come last, so that no average is averaged."""
+
+    def __init__(self, values: Mapping[str, list[float]] | None = None):
+        self.values: dict[str, list[float]] = {name: list(pair) for name, pair in (values or {}).items()}
+
+    def add(self, metrics: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
+        """Adds one step's metrics (device arrays or numbers) and returns its means."""
+        step = {name: (float(total), float(count)) for name, (total, count) in jax.device_get(metrics).items()}
+        for name, pair in step.items():
+            mine = self.values.setdefault(name, [0.0, 0.0])
+            mine[0] += pair[0]
+            mine[1] += pair[1]
+        return _means(step)
+
+    def means(self) -> dict[str, float]:
+        return _means(self.values)
+
+
+def _means(values: Mapping[str, Any]) -> dict[str, float]:
+    """A metric that nothing counted for (no masked word in these batches) is left out; it is not 0."""
+    return {name: total / count for name, (total, count) in values.items() if count}
+
+
+class Writer:
+    """`metrics.jsonl` (one object a line: step, split, values) and TensorBoard events, by one process.
+
+    Rows beyond `step` are of a process that was killed after its last checkpoint; they will be written again.
+    """
+
+    def __init__(self, folder: RunFolder, step: int):
+        from tensorboardX import SummaryWriter
+
+        self._path = folder.metrics
+        rows = [row for row in read_rows(folder) if row["step"] <= step]
+        try:
+            write_atomic(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+            self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
+        except OSError as error:
+            raise FolderError(f"{self._path} cannot be written: {error.strerror}") from error
+
+    def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
+        """One row; values that are numbers also become TensorBoard scalars `split/name`."""
+        with open(self._path, "a") as file:
+            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                self._events.add_scalar(f"{split}/{name}", value, step)
+        self._events.flush()
+
+    def close(self) -> None:
+        self._events.close()
+
+
+def read_rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`; a last line cut off by a kill is left out."""
+    rows = []
+    try:
+        lines = folder.metrics.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise FolderError(f"{folder.metrics}, line {number} is no JSON") from error
+    return rows

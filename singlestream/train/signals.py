@@ -1,0 +1,45 @@
+"""SIGTERM and SIGINT as a wish that the loop looks at between two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Stop:
+    """Whether someone asked the run to stop. `signal` is the signal's number, 0 for none."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listens while the loop runs; a second signal acts as it would have without us.
+
+        Among several processes jax listens for SIGTERM itself and lets all agree on the step.
+        """
+        if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def asked(self, step: int) -> bool:
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.signal = signal.SIGTERM
+        return bool(self.signal)
+
+    def _note(self, number: int, frame: Any) -> None:
+        del frame
+        self.signal = number
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
