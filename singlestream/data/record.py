@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -56,6 +56,7 @@ class DataError(ValueError):
     """Data that is missing, damaged or of another layout; its message names the file or record and what to do."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """One split of a dataset, by random access. A file in `data/sources/` offers `SPLITS` and `open_split`.
 
