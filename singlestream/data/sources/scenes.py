@@ -44,7 +44,8 @@ SPLITS = ("train", "validation", "test", "test_composition")
 REGION_CLASSES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
 VERSION = "1.0.0"  # of the records: change it whenever other records come out of the same options
 _BYTES_PER_SCENE = 10_000
-_CHUNK = 500  # scenes that are drawn together and whose answers are kept level
+_CHUNK = 500  # scenes whose answers are kept level together
+_DRAWN = 50  # scenes that are drawn together: more would leave the processor's cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,10 +86,12 @@ def generate(options: Options, split: str) -> Iterator[tuple[Scene, UInt8[np.nda
     for start in range(0, options.sizes[split], _CHUNK):
         rng = random.Random(f"scenes {VERSION} {options.seed} {split} {start}")
         scenes = [sample_scene(rng, split) for _ in range(min(_CHUNK, options.sizes[split] - start))]
-        pictures = draw(scenes, np.random.default_rng(rng.getrandbits(64)))
+        light = np.random.default_rng(rng.getrandbits(64))
         balance = Balance(rng)
-        for scene, picture in zip(scenes, pictures, strict=True):
-            yield scene, picture, [*ask(scene, balance, rng), *caption(scene, rng)]
+        for begin in range(0, len(scenes), _DRAWN):
+            drawn = scenes[begin : begin + _DRAWN]
+            for scene, picture in zip(drawn, draw(drawn, light), strict=True):
+                yield scene, picture, [*ask(scene, balance, rng), *caption(scene, rng)]
 
 
 class ScenesConfig(tfds.core.BuilderConfig):

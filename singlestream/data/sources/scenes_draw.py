@@ -39,8 +39,8 @@ def draw(scenes: Sequence[Scene], rng: np.random.Generator) -> UInt8[np.ndarray,
             shade = 1 + tilt * np.linspace(-1, 1, d, dtype=np.float32)[:, None, None]
             window = picture[y : y + d, x : x + d]
             window += alpha * (shade * (_PALETTE[thing.colour] * tint) - window)
-    pictures += rng.normal(0, 3, pictures.shape).astype(np.float32)
-    return np.clip(np.rint(pictures), 0, 255).astype(np.uint8)
+    pictures += 3 * rng.standard_normal(pictures.shape, dtype=np.float32)
+    return np.clip(pictures + 0.5, 0, 255).astype(np.uint8)
 
 
 @functools.cache

@@ -9,8 +9,8 @@ from __future__ import annotations
 import collections
 import itertools
 import random
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple, TypeVar
 
 from singlestream.data.sources.scenes_world import (
     ALLOWED,
@@ -28,10 +28,15 @@ PLURALS = ("circles", "squares", "triangles", "crosses", "rings", "diamonds")
 NUMBERS = ("no", "one", "two", "three", "four", "five")  # in captions; answers are digits
 RELATIONS = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+NAMES = {(c, s): f"{COLOURS[c]} {SHAPES[s]}" for c in range(len(COLOURS)) for s in range(len(SHAPES))}
+COUNTED = ("things", *(f"{word} things" for word in (*SIZES, *COLOURS)), *PLURALS)
 QUESTION_KINDS = ("colour", "shape", "exist", "where", "spatial", "count")
 CAPTION_KINDS = ("complete", "short")
 QUESTIONS_PER_KIND = 2
 HARD_NEGATIVES = 0.85  # of the "no"s of "is there": colour and shape are both in the picture, on different things
+
+
+T = TypeVar("T")
 
 
 class Said(NamedTuple):
@@ -47,7 +52,7 @@ Part = str | tuple[str, int]  # words, and the things (bits) that each of them n
 
 
 def say(kind: str, answer: str, *parts: Part) -> Said:
-    """Puts a text together; marks beginning a part (", ?") join the word before them."""
+    """Puts a text together; "," and "?" join the word before them."""
     text, mentions = "", []
     for part in parts:
         words, things = part if isinstance(part, tuple) else (part, 0)
@@ -59,11 +64,11 @@ def say(kind: str, answer: str, *parts: Part) -> Said:
 
 
 class Candidate(NamedTuple):
-    """A question that could be asked: `key` stands for its text, `build` makes it."""
+    """A question that could be asked, and the parts that `say` puts together; `key` stands for its text."""
 
-    key: tuple
+    key: Hashable
     answer: str
-    build: Callable[[], Said]
+    parts: tuple[Part, ...]
 
 
 class Balance:
@@ -76,44 +81,40 @@ class Balance:
     def choose(self, kind: str, candidates: list[Candidate], count: int) -> list[Said]:
         """Up to `count` different questions: of the rarest answer so far, and of those the rarest text."""
         chosen = []
-        for _ in range(count):
-            if not candidates:
-                break
-            self._rng.shuffle(candidates)
-            answer = min({c.answer: None for c in candidates}, key=lambda a: self._used[kind, a])
-            best = min((c for c in candidates if c.answer == answer), key=lambda c: self._used[kind, c.key, answer])
-            self.count(kind, best)
-            chosen.append(best.build())
+        while candidates and len(chosen) < count:
+            answer = self._rarest(list(dict.fromkeys(c.answer for c in candidates)), lambda a: (kind, a))
+            best = self._rarest([c for c in candidates if c.answer == answer], lambda c: (kind, c.key, c.answer))
+            self._used[kind, best.answer] += 1
+            self._used[kind, best.key, best.answer] += 1
+            chosen.append(say(kind, best.answer, *best.parts))
             candidates = [c for c in candidates if c.key != best.key]
         return chosen
 
-    def count(self, kind: str, candidate: Candidate) -> None:
-        self._used[kind, candidate.answer] += 1
-        self._used[kind, candidate.key, candidate.answer] += 1
+    def _rarest(self, items: list[T], key: Callable[[T], Hashable]) -> T:
+        """One of those that were used least, by chance."""
+        used = [self._used[key(item)] for item in items]
+        least = min(used)
+        return self._rng.choice([item for item, n in zip(items, used, strict=True) if n == least])
 
 
 def bits(scene: Scene, told: Callable[[Thing], bool]) -> int:
+    """The things that `told` is true of."""
     return sum(1 << i for i, thing in enumerate(scene) if told(thing))
 
 
 def ask(scene: Scene, balance: Balance, rng: random.Random) -> list[Said]:
     """The questions of one scene, about two of each kind; about held-out pairs where the scene shows one."""
     heldout = bits(scene, lambda t: t.pair in HELD_OUT)
-    kinds = {
-        "colour": lambda: _colours(scene, heldout),
-        "shape": lambda: _shapes(scene, heldout),
-        "where": lambda: _wheres(scene, heldout),
-        "spatial": lambda: _spatials(scene, heldout),
-        "count": lambda: _counts(scene, heldout),
-    }
-    questions = []
-    for kind in QUESTION_KINDS:
-        if kind != "exist":
-            questions += balance.choose(kind, kinds[kind](), QUESTIONS_PER_KIND)
-        elif heldout:
-            questions += _heldout_exists(scene, balance)
-        else:
-            questions += balance.choose("exist", _exists(scene, rng), QUESTIONS_PER_KIND)
+    questions = balance.choose("colour", _colours(scene, heldout), QUESTIONS_PER_KIND)
+    questions += balance.choose("shape", _shapes(scene, heldout), QUESTIONS_PER_KIND)
+    if heldout:
+        for candidates in _heldout_exists(scene):
+            questions += balance.choose("exist", candidates, 1)
+    else:
+        questions += balance.choose("exist", _exists(scene, rng), QUESTIONS_PER_KIND)
+    questions += balance.choose("where", _wheres(scene, heldout), QUESTIONS_PER_KIND)
+    questions += balance.choose("spatial", _spatials(scene, heldout), QUESTIONS_PER_KIND)
+    questions += balance.choose("count", _counts(scene, heldout), QUESTIONS_PER_KIND)
     return questions
 
 
@@ -126,11 +127,11 @@ def _colours(scene: Scene, heldout: int) -> list[Candidate]:
     """ "what colour is the ring?"; "the small ring" where only the size makes it unique."""
     found = []
     for i, thing in enumerate(scene):
-        name = _unique(scene, thing, lambda t: t.shape)
-        if name is None or not _concerns(heldout, 1 << i):
-            continue
-        phrase = f"{name}{SHAPES[thing.shape]}"
-        found.append(_about("colour", "what colour is the", phrase, 1 << i, COLOURS[thing.colour]))
+        size = _needed_size(thing, [t for t in scene if t.shape == thing.shape])
+        if size is not None and _concerns(heldout, 1 << i):
+            phrase = size + SHAPES[thing.shape]
+            parts = ("what colour is the", (phrase, 1 << i), "?")
+            found.append(Candidate(phrase, COLOURS[thing.colour], parts))
     return found
 
 
@@ -138,73 +139,70 @@ def _shapes(scene: Scene, heldout: int) -> list[Candidate]:
     """ "what shape is the red thing?"; "the small red thing" where only the size makes it unique."""
     found = []
     for i, thing in enumerate(scene):
-        name = _unique(scene, thing, lambda t: t.colour)
-        if name is None or not _concerns(heldout, 1 << i):
-            continue
-        phrase = f"{name}{COLOURS[thing.colour]} thing"
-        found.append(_about("shape", "what shape is the", phrase, 1 << i, SHAPES[thing.shape]))
+        size = _needed_size(thing, [t for t in scene if t.colour == thing.colour])
+        if size is not None and _concerns(heldout, 1 << i):
+            phrase = f"{size}{COLOURS[thing.colour]} thing"
+            parts = ("what shape is the", (phrase, 1 << i), "?")
+            found.append(Candidate(phrase, SHAPES[thing.shape], parts))
     return found
 
 
-def _about(kind: str, start: str, phrase: str, things: int, answer: str, end: str = "?") -> Candidate:
-    return Candidate((phrase,), answer, lambda: say(kind, answer, start, (phrase, things), end))
-
-
-def _unique(scene: Scene, thing: Thing, attribute: Callable[[Thing], object]) -> str | None:
-    """What has to stand before the attribute to mean this thing alone: nothing, its size, or None: it cannot be."""
-    same = [t for t in scene if attribute(t) == attribute(thing)]
-    if len(same) == 1:
+def _needed_size(thing: Thing, alike: list[Thing]) -> str | None:
+    """What must be said before a word that `alike` share, to mean `thing`: "", its size, or None: it cannot be."""
+    if len(alike) == 1:
         return ""
-    return f"{SIZES[thing.size]} " if sum(t.size == thing.size for t in same) == 1 else None
+    return f"{SIZES[thing.size]} " if sum(t.size == thing.size for t in alike) == 1 else None
 
 
 def _exist(pair: tuple[int, int], things: int) -> Candidate:
-    colour = COLOURS[pair[0]]
-    start = "is there an" if colour[0] in "aeiou" else "is there a"
-    return _about("exist", start, f"{colour} {SHAPES[pair[1]]}", things, "yes" if things else "no")
+    name = NAMES[pair]
+    return Candidate(pair, "yes" if things else "no", (f"is there {_article(name)}", (name, things), "?"))
+
+
+def _hard(absent: Iterable[tuple[int, int]], scene: Scene) -> list[tuple[int, int]]:
+    """Those absent pairs whose colour and whose shape are there, on different things."""
+    colours, shapes = {t.colour for t in scene}, {t.shape for t in scene}
+    return [(c, s) for c, s in absent if c in colours and s in shapes]
 
 
 def _exists(scene: Scene, rng: random.Random) -> list[Candidate]:
     """ "is there a red ring?" of allowed pairs; a "no" mostly where there is red, and a ring, but no red ring."""
-    present = {pair: bits(scene, lambda t, pair=pair: t.pair == pair) for pair in {t.pair: None for t in scene}}
+    present: dict[tuple[int, int], int] = {}
+    for i, thing in enumerate(scene):
+        present[thing.pair] = present.get(thing.pair, 0) | 1 << i
     absent = [pair for pair in ALLOWED if pair not in present]
-    colours, shapes = {c for c, _ in present}, {s for _, s in present}
-    hard = [(c, s) for c, s in absent if c in colours and s in shapes]
-    absent = hard if hard and rng.random() < HARD_NEGATIVES else absent
+    hard = _hard(absent, scene)
+    if hard and rng.random() < HARD_NEGATIVES:
+        absent = hard
     return [_exist(pair, present.get(pair, 0)) for pair in (*present, *absent)]
 
 
-def _heldout_exists(scene: Scene, balance: Balance) -> list[Said]:
-    """One "yes" and one hard "no" about held-out pairs, or neither: so that there are as many of each."""
-    present = {t.pair: None for t in scene}
-    colours, shapes = {c for c, _ in present}, {s for _, s in present}
-    hard = [(c, s) for c, s in sorted(HELD_OUT - present.keys()) if c in colours and s in shapes]
+def _heldout_exists(scene: Scene) -> list[list[Candidate]]:
+    """Candidates for a "yes" and for a hard "no" about held-out pairs, or for neither: there are as many of each."""
+    present = {t.pair for t in scene}
+    hard = _hard(sorted(HELD_OUT - present), scene)
     if not hard:
         return []
-    shown = [_exist(p, bits(scene, lambda t, p=p: t.pair == p)) for p in present if p in HELD_OUT]
-    return balance.choose("exist", shown, 1) + balance.choose("exist", [_exist(p, 0) for p in hard], 1)
+    shown = [_exist(pair, bits(scene, lambda t, p=pair: t.pair == p)) for pair in sorted(HELD_OUT & present)]
+    return [shown, [_exist(pair, 0) for pair in hard]]
 
 
-def _named_pairs(scene: Scene, heldout: int) -> Iterable[tuple[int, int]]:
+def _named_pairs(scene: Scene, heldout: int) -> list[tuple[int, int]]:
     """Ordered pairs of things that colour and shape name alone, one of them held out where the scene shows such."""
-    pairs = collections.Counter(t.pair for t in scene)
-    single = [i for i, t in enumerate(scene) if pairs[t.pair] == 1]
-    return ((i, j) for i, j in itertools.permutations(single, 2) if _concerns(heldout, 1 << i | 1 << j))
-
-
-def _name(thing: Thing) -> str:
-    return f"{COLOURS[thing.colour]} {SHAPES[thing.shape]}"
+    pairs = [t.pair for t in scene]
+    single = [i for i, pair in enumerate(pairs) if pairs.count(pair) == 1]
+    return [(i, j) for i, j in itertools.permutations(single, 2) if _concerns(heldout, 1 << i | 1 << j)]
 
 
 def _wheres(scene: Scene, heldout: int) -> list[Candidate]:
     """ "where is the red ring from the blue square?", where one direction dominates."""
     found = []
     for i, j in _named_pairs(scene, heldout):
-        a, b = scene[i], scene[j]
-        answer = direction(a, b)
+        a, b = scene[i].pair, scene[j].pair
+        answer = direction(scene[i], scene[j])
         if answer is not None:
-            build = _saying("where", answer, "where is the", (_name(a), 1 << i), "from the", (_name(b), 1 << j), "?")
-            found.append(Candidate((a.pair, b.pair), answer, build))
+            parts = ("where is the", (NAMES[a], 1 << i), "from the", (NAMES[b], 1 << j), "?")
+            found.append(Candidate((a, b), answer, parts))
     return found
 
 
@@ -212,36 +210,37 @@ def _spatials(scene: Scene, heldout: int) -> list[Candidate]:
     """ "is the red ring left of the blue square?", along an axis where they are clearly apart."""
     found = []
     for i, j in _named_pairs(scene, heldout):
-        a, b = scene[i], scene[j]
-        for side in sides(a, b):
+        a, b = scene[i].pair, scene[j].pair
+        for side in sides(scene[i], scene[j]):
             for asked, answer in ((side, "yes"), (OPPOSITE[side], "no")):
-                first, second = (_name(a), 1 << i), (_name(b), 1 << j)
-                build = _saying("spatial", answer, "is the", first, f"{RELATIONS[asked]} the", second, "?")
-                found.append(Candidate((a.pair, asked, b.pair), answer, build))
+                parts = ("is the", (NAMES[a], 1 << i), f"{RELATIONS[asked]} the", (NAMES[b], 1 << j), "?")
+                found.append(Candidate((a, asked, b), answer, parts))
     return found
-
-
-def _saying(kind: str, answer: str, *parts: Part) -> Callable[[], Said]:
-    return lambda: say(kind, answer, *parts)
 
 
 def _counts(scene: Scene, heldout: int) -> list[Candidate]:
     """ "how many red things are there?", "... rings ...", "... small things ...", "... things ..."."""
-    groups = [("things", (1 << len(scene)) - 1)]
-    groups += [(f"{size} things", bits(scene, lambda t, i=i: t.size == i)) for i, size in enumerate(SIZES)]
-    groups += [(f"{colour} things", bits(scene, lambda t, i=i: t.colour == i)) for i, colour in enumerate(COLOURS)]
-    groups += [(plural, bits(scene, lambda t, i=i: t.shape == i)) for i, plural in enumerate(PLURALS)]
+    groups = dict.fromkeys(COUNTED, 0)
+    for i, thing in enumerate(scene):
+        for phrase in _groups(thing):
+            groups[phrase] |= 1 << i
     return [
-        _about("count", "how many", phrase, things, str(things.bit_count()), "are there ?")
-        for phrase, things in groups
+        Candidate(phrase, str(things.bit_count()), ("how many", (phrase, things), "are there?"))
+        for phrase, things in groups.items()
         if not things or _concerns(heldout, things)
     ]
 
 
+def _groups(thing: Thing) -> tuple[str, ...]:
+    """The plural words that count `thing`."""
+    return "things", f"{SIZES[thing.size]} things", f"{COLOURS[thing.colour]} things", PLURALS[thing.shape]
+
+
 def caption(scene: Scene, rng: random.Random) -> list[Said]:
-    """A complete caption and two different short ones."""
-    short = [s for s in (_short_thing(scene, rng), _short_relation(scene, rng), _short_group(scene, rng)) if s]
-    return [_complete(scene, rng), *rng.sample(short, min(2, len(short)))]
+    """A complete caption and two different short ones (one, where the scene allows no other)."""
+    forms = rng.sample((_short_thing, _short_relation, _short_group), 3)
+    short = [said for said in (form(scene, rng) for form in forms) if said is not None]
+    return [_complete(scene, rng), *short[:2]]
 
 
 def _article(phrase: str) -> str:
@@ -249,7 +248,7 @@ def _article(phrase: str) -> str:
 
 
 def _full(thing: Thing) -> str:
-    return f"{SIZES[thing.size]} {_name(thing)}"
+    return f"{SIZES[thing.size]} {NAMES[thing.pair]}"
 
 
 def _complete(scene: Scene, rng: random.Random) -> Said:
@@ -300,24 +299,20 @@ def _short_thing(scene: Scene, rng: random.Random) -> Said | None:
 
 def _short_relation(scene: Scene, rng: random.Random) -> Said | None:
     """ "a red ring left of a blue square"."""
-    pairs = [(i, j) for i, j in _named_pairs(scene, 0) if direction(scene[i], scene[j])]
-    if not pairs:
+    related = [(i, j, towards) for i, j in _named_pairs(scene, 0) if (towards := direction(scene[i], scene[j]))]
+    if not related:
         return None
-    i, j = rng.choice(pairs)
-    a, b = _name(scene[i]), _name(scene[j])
-    relation = RELATIONS[direction(scene[i], scene[j]) or ""]
-    return say("short", "", _article(a), (a, 1 << i), relation, _article(b), (b, 1 << j))
+    i, j, towards = rng.choice(related)
+    a, b = NAMES[scene[i].pair], NAMES[scene[j].pair]
+    return say("short", "", _article(a), (a, 1 << i), RELATIONS[towards], _article(b), (b, 1 << j))
 
 
 def _short_group(scene: Scene, rng: random.Random) -> Said:
     """ "two red things", "three rings", "one small thing": exactly so many."""
     thing = rng.choice(scene)
-    forms = [
-        (f"{SIZES[thing.size]} thing", f"{SIZES[thing.size]} things", lambda t: t.size == thing.size),
-        (f"{COLOURS[thing.colour]} thing", f"{COLOURS[thing.colour]} things", lambda t: t.colour == thing.colour),
-        (SHAPES[thing.shape], PLURALS[thing.shape], lambda t: t.shape == thing.shape),
-    ]
-    one, many, told = rng.choice(forms)
-    things = bits(scene, told)
-    number = things.bit_count()
-    return say("short", "", NUMBERS[number], (one if number == 1 else many, things))
+    phrase = rng.choice(_groups(thing)[1:])
+    things = bits(scene, lambda t: phrase in _groups(t))
+    one = {"things": "thing", PLURALS[thing.shape]: SHAPES[thing.shape]}
+    if things.bit_count() == 1:
+        phrase = " ".join(one.get(word, word) for word in phrase.split())
+    return say("short", "", NUMBERS[things.bit_count()], (phrase, things))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 CANVAS = 48  # pixels, width and height
@@ -22,6 +23,8 @@ MAX_THINGS = 5
 HELD_OUT_SHAPE = (4, 2, 1, 3, 5, 0, 2, 5)
 HELD_OUT = frozenset(enumerate(HELD_OUT_SHAPE))
 ALLOWED = tuple((c, s) for c in range(len(COLOURS)) for s in range(len(SHAPES)) if (c, s) not in HELD_OUT)
+_ALLOWED_OF_COLOUR = [[pair for pair in ALLOWED if pair[0] == c] for c in range(len(COLOURS))]
+_ALLOWED_OF_SHAPE = [[pair for pair in ALLOWED if pair[1] == s] for s in range(len(SHAPES))]
 
 # A scene's number modulo `len(RESIDUES)` is the split it belongs to: two splits cannot share a scene, nor its number.
 RESIDUES = ("train", "train", "train", "train", "train", "validation", "test", "test_composition")
@@ -83,24 +86,29 @@ def sides(a: Thing, b: Thing) -> tuple[str, ...]:
 
 def direction(a: Thing, b: Thing) -> str | None:
     """The one direction in which `a` lies from `b`, where one axis clearly dominates; else None."""
-    dx, dy = (abs(d) for d in separation(a, b))
-    if max(dx, dy) < 2 * CLEAR or max(dx, dy) < DOMINANT * min(dx, dy):
+    dx, dy = separation(a, b)
+    across, along = abs(dx), abs(dy)
+    if max(across, along) < 2 * CLEAR or max(across, along) < DOMINANT * min(across, along):
         return None
-    return next(s for s in sides(a, b) if (s in ("left", "right")) == (dx > dy))
+    if across > along:
+        return "right" if dx > 0 else "left"
+    return "below" if dy > 0 else "above"
 
 
 def sample_scene(rng: random.Random, split: str) -> Scene:
     """A scene that belongs to `split`: with held-out pairs in `test_composition` (at least one), without elsewhere."""
     attributes = _composition_attributes if split == "test_composition" else _plain_attributes
     while True:
-        scene = _place(rng, attributes(rng))
-        if scene is not None and split_of(scene) == split:
-            return scene
+        things = attributes(rng)
+        for _ in range(10):  # else crowded scenes, which seldom fit at once, would become rare
+            scene = _place(rng, things)
+            if scene is not None and split_of(scene) == split:
+                return scene
 
 
 def _plain_attributes(rng: random.Random) -> Attributes:
     """Things of allowed pairs. Half of the scenes have a theme, so that "how many" has more answers than 0, 1, 2."""
-    n = rng.choice((2, 3, 4, 5, 5))
+    n = rng.randint(2, MAX_THINGS)
     return _themed(rng, n, rng.choice(ALLOWED), ())
 
 
@@ -111,27 +119,27 @@ def _composition_attributes(rng: random.Random) -> Attributes:
     """
     colour, shape = pair = rng.choice(sorted(HELD_OUT))
     if rng.random() < 0.5:
-        return _themed(rng, rng.choice((2, 3, 4, 5, 5)), pair, ())
+        return _themed(rng, rng.randint(2, MAX_THINGS), pair, ())
     absent_colour, absent_shape = rng.choice([p for p in sorted(HELD_OUT) if p != pair])
-    decoys = (
-        (absent_colour, rng.choice([s for c, s in ALLOWED if c == absent_colour])),
-        (rng.choice([c for c, s in ALLOWED if s == absent_shape]), absent_shape),
-    )
-    return _themed(rng, rng.choice((3, 4, 5)), pair, decoys)
+    decoys = (rng.choice(_ALLOWED_OF_COLOUR[absent_colour]), rng.choice(_ALLOWED_OF_SHAPE[absent_shape]))
+    return _themed(rng, rng.randint(3, MAX_THINGS), pair, decoys)
 
 
 def _themed(rng: random.Random, n: int, first: tuple[int, int], others: tuple[tuple[int, int], ...]) -> Attributes:
-    """`first`, `others`, and allowed pairs up to n things; the new ones may share the first's colour or shape."""
-    theme = rng.choice(("none", "none", "none", "colour", "shape", "size"))
-    shared = rng.randint(2, n)  # things that follow the theme; more often all of them than by chance
+    """`first`, `others`, and allowed pairs up to n things; the new ones may share the first's colour or shape.
+
+    Those that share one differ in the other, so that colour and shape still name each of them alone.
+    """
+    theme = rng.choice(("none", "none", "colour", "colour", "shape", "shape", "size"))
+    shared = rng.choice((n, rng.randint(2, n)))  # things that follow the theme
     size = rng.randrange(2)
     pairs = [first, *others]
     for i in range(len(pairs), n):
-        choices = ALLOWED
+        choices: Sequence[tuple[int, int]] = ALLOWED
         if i < shared and theme == "colour":
-            choices = tuple(p for p in ALLOWED if p[0] == first[0])
+            choices = [pair for pair in _ALLOWED_OF_COLOUR[first[0]] if pair not in pairs]
         elif i < shared and theme == "shape":
-            choices = tuple(p for p in ALLOWED if p[1] == first[1])
+            choices = [pair for pair in _ALLOWED_OF_SHAPE[first[1]] if pair not in pairs]
         pairs.append(rng.choice(choices))
     sized = [(*p, size if theme == "size" and i < shared else rng.randrange(2)) for i, p in enumerate(pairs)]
     rng.shuffle(sized)
