@@ -1,0 +1,52 @@
+"""What all tests share: eight host devices, a cache of compiled programs, checked shapes, few and repeatable examples."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import jax
+import jaxtyping
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "singlestream" / "tests"
+DEVICES = "--xla_force_host_platform_device_count=8"
+
+
+def _cache_folder() -> Path:
+    """A folder of the user's own (compiled programs are code), or one for this session where there is no home."""
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="singlestream-tests-"))
+    return CACHE
+
+
+def _start_jax() -> None:
+    """Starts the backend with eight devices, and leaves to child processes the environment that a user's would see."""
+    flags = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{flags or ''} {DEVICES}".strip()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+    jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # A bound also turns on the cache's lock, which the workers of a parallel run need.
+    jax.config.update("jax_compilation_cache_max_size", 2 * 1024**3)
+    jax.devices()
+    if flags is None:
+        del os.environ["XLA_FLAGS"]
+    else:
+        os.environ["XLA_FLAGS"] = flags
+
+
+_start_jax()
+# Every annotated function and dataclass of the library checks its arrays' shapes and dtypes while the tests run.
+jaxtyping.install_import_hook("singlestream", "beartype.beartype")
+
+hypothesis.settings.register_profile(
+    "few", deadline=None, max_examples=10, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("many", parent=hypothesis.settings.get_profile("few"), max_examples=200)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
