@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import random
 import struct
@@ -20,22 +21,24 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 from jaxtyping import UInt8
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from singlestream.config import DataConfig
-from singlestream.data.record import Mention, Record, Sentence
+from singlestream.data.record import DataError, Mention, Record, Sentence
+from singlestream.data.sources.scenes_captions import caption
 from singlestream.data.sources.scenes_draw import draw
 from singlestream.data.sources.scenes_folder import Progress, default_folder, make_once, quiet
-from singlestream.data.sources.scenes_language import Balance, Said, ask, caption
+from singlestream.data.sources.scenes_language import Said
+from singlestream.data.sources.scenes_questions import Balance, ask
 from singlestream.data.sources.scenes_world import (
     CANVAS,
     COLOURS,
     SHAPES,
     SIZES,
     Scene,
-    Thing,
     sample_scene,
     scene_number,
 )
@@ -44,7 +47,7 @@ SPLITS = ("train", "validation", "test", "test_composition")
 REGION_CLASSES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
 VERSION = "1.0.0"  # of the records: change it whenever other records come out of the same options
 _BYTES_PER_SCENE = 10_000
-_CHUNK = 500  # scenes whose answers are kept level together
+_LEVELLED = 500  # scenes whose answers are kept level together
 _DRAWN = 50  # scenes that are drawn together: more would leave the processor's cache
 
 
@@ -81,17 +84,24 @@ class Options:
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def generate(options: Options, split: str) -> Iterator[tuple[Scene, UInt8[np.ndarray, "48 48 3"], list[Said]]]:
-    """The scenes of a split with their pictures and texts, the same every time."""
-    for start in range(0, options.sizes[split], _CHUNK):
+def describe(options: Options, split: str) -> Iterator[tuple[Scene, list[Said]]]:
+    """The scenes of a split and what is said about them, the same every time."""
+    for start in range(0, options.sizes[split], _LEVELLED):
         rng = random.Random(f"scenes {VERSION} {options.seed} {split} {start}")
-        scenes = [sample_scene(rng, split) for _ in range(min(_CHUNK, options.sizes[split] - start))]
-        light = np.random.default_rng(rng.getrandbits(64))
         balance = Balance(rng)
-        for begin in range(0, len(scenes), _DRAWN):
-            drawn = scenes[begin : begin + _DRAWN]
-            for scene, picture in zip(drawn, draw(drawn, light), strict=True):
-                yield scene, picture, [*ask(scene, balance, rng), *caption(scene, rng)]
+        for _ in range(min(_LEVELLED, options.sizes[split] - start)):
+            scene = sample_scene(rng, split)
+            yield scene, [*ask(scene, balance, rng), *caption(scene, rng)]
+
+
+def generate(options: Options, split: str) -> Iterator[tuple[Scene, list[Said], UInt8[np.ndarray, "48 48 3"]]]:
+    """The same with the pictures."""
+    light = np.random.default_rng((options.seed, SPLITS.index(split)))
+    described = describe(options, split)
+    while some := list(itertools.islice(described, _DRAWN)):
+        pictures = draw([scene for scene, _ in some], light)
+        for (scene, texts), picture in zip(some, pictures, strict=True):
+            yield scene, texts, picture
 
 
 class ScenesConfig(tfds.core.BuilderConfig):
@@ -139,7 +149,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, options: Options, split: str, progress: Progress
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        for key, (scene, picture, texts) in enumerate(generate(options, split)):
+        for key, (scene, texts, picture) in enumerate(generate(options, split)):
             mentions = [(i, *mention) for i, said in enumerate(texts) for mention in said.mentions]
             yield (
                 key,
@@ -179,6 +189,7 @@ class ScenesSource:
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
         self._split, self._folder = split, builder.data_dir
         self._records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        self._read(len(self) - 1)  # a file that was cut is found now, not in the middle of a training
 
     def __len__(self) -> int:
         return len(self._records)
@@ -202,13 +213,12 @@ class ScenesSource:
         fields, _, boxes = self._read(i)
         return self._texts(i, fields, boxes)
 
-    def scene(self, i: int) -> Scene:
-        """What is to be seen in record i, to check what is said about it."""
-        return tuple(Thing(*map(int, thing)) for thing in self._read(i)[1])
-
     def _read(self, i: int) -> tuple[Any, np.ndarray, np.ndarray]:
         """Record i's fields, its things [M, 6] and their boxes [M, 4]."""
-        fields = tf_example_pb2.Example.FromString(self._records[i]).features.feature
+        try:
+            fields = tf_example_pb2.Example.FromString(self._records[i]).features.feature
+        except RuntimeError as error:  # array_record: a file is missing, cut, or its checksum is wrong
+            raise _damaged(self._folder, f"record {i} of {self._split}: {error}") from error
         things = np.array(fields["things"].int64_list.value).reshape(-1, 6)
         corner, diameter = things[:, 3:5], things[:, 5:]
         boxes = np.concatenate([corner, corner + diameter], axis=1, dtype=np.float32) / np.float32(CANVAS)
@@ -244,9 +254,18 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         DataError: the data cannot be written, or is damaged.
     """
     folder = Path(data.dir or default_folder()).expanduser()
-    with quiet():
-        builder = Scenes(
-            config=ScenesConfig(options), data_dir=str(folder), file_format="array_record", progress=progress
-        )
+    config = ScenesConfig(options)
+    place = folder / "scenes" / config.name / VERSION
+    try:
+        with quiet():
+            builder = Scenes(config=config, data_dir=str(folder), file_format="array_record", progress=progress)
+    except ParseError as error:
+        raise _damaged(place, str(error)) from error
     make_once(builder, _BYTES_PER_SCENE * sum(options.sizes.values()))
+    if split not in builder.info.splits:
+        raise _damaged(place, f"it lists no split {split}")
     return ScenesSource(builder, split)
+
+
+def _damaged(folder: str | Path, reason: str) -> DataError:
+    return DataError(f"{folder} is damaged: {reason}; remove that folder and run again, it is made anew")
