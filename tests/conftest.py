@@ -1,4 +1,4 @@
-"""What all tests share: eight host devices, a cache of compiled programs, checked shapes, few and repeatable examples."""
+"""What all tests share: eight host devices, a cache of compiled programs, checked shapes, few repeatable examples."""
 
 from __future__ import annotations
 
