@@ -15,6 +15,8 @@ from singlestream.data.packing import NextFit
 from singlestream.data.processor import Entry, Processor
 from singlestream.data.record import DataError, Sentence, Source
 
+EPOCHS = 1 << 31  # in effect endless; Grain's own `repeat(None)` overflows when a batch takes one element
+
 
 def train_iterator(
     source: Source,
@@ -43,7 +45,7 @@ def train_iterator(
             f"config.train.batch_size={batch_size} is not divisible by the number of processes, {process_count}"
         )
     data = processor.data
-    order = grain.MapDataset.source(training_records(source, data)).seed(seed).shuffle().repeat(None)
+    order = grain.MapDataset.source(training_records(source, data)).seed(seed).shuffle().repeat(EPOCHS)
     numbered = order.map_with_index(lambda index, record: (record, index))
     options = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=data.prefetch)
     rows = batch_size // process_count

@@ -9,6 +9,7 @@ import heapq
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
@@ -110,20 +111,21 @@ class Tokenizer:
         spans = ((0, 0), *encoding.offsets[:room], (0, 0))
         return Tokens(ids, spans, len(encoding.ids) > room)
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of the ids, special tokens left out, pieces joined."""
         special = {self.vocabulary[token] for token in SPECIAL} - {self.unk_id}
         return self._backend.decode([int(i) for i in ids if int(i) not in special], skip_special_tokens=False)
 
-    def token(self, token_id: int) -> str:
+    def token(self, token_id: int | np.integer) -> str:
         """The piece with this id, as in the vocabulary (`##ing`)."""
         return self._backend.id_to_token(int(token_id))
 
 
 def count_words(texts: Iterable[str]) -> dict[str, int]:
     """How often each word occurs, as the tokenizer splits and lower-cases text."""
-    # Only a chunk between blanks is normalised, once for all its occurrences: no split of BERT's crosses a blank.
-    chunks = collections.Counter(chunk for text in texts for chunk in text.split())
+    # Only a chunk between blanks is normalised, once for all its occurrences: a word of BERT's never crosses a blank.
+    # (`split()` would also split at control characters, which BERT takes out instead.)
+    chunks = collections.Counter(chunk for text in texts for chunk in text.split(" "))
     normalizer = normalizers.BertNormalizer(lowercase=True)
     splitter = pre_tokenizers.BertPreTokenizer()
     counts: collections.Counter[str] = collections.Counter()

@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from singlestream.config import DataConfig
@@ -95,7 +96,7 @@ class NLVRSource:
         if example.image not in self._files.names:
             raise DataError(f"{name}: no such image file")
         with _opened(self._files.read(example.image), name) as image:
-            boxes = pictures(read_image(image, name))
+            boxes = pictures(read_image(image, name), name)
         return Record(id=example.id, images=boxes, texts=self.texts(i), picture=i + 1, **_regions(example))
 
 
@@ -116,7 +117,7 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
     return NLVRSource(files, train if split == "train" else held_out, seen)
 
 
-def pictures(image: np.ndarray) -> tuple[np.ndarray, ...]:
+def pictures(image: UInt8[np.ndarray, "H W 3"], name: str = "the image") -> tuple[UInt8[np.ndarray, "h w 3"], ...]:
     """The three boxes of a drawing, left to right; of any scale, as long as it is four times as wide as high.
 
     Raises:
@@ -124,7 +125,9 @@ def pictures(image: np.ndarray) -> tuple[np.ndarray, ...]:
     """
     height, width = image.shape[:2]
     if abs(width - 4 * height) > width / 20:
-        raise DataError(f"a picture of {width} x {height}: NLVR's three boxes make one of 400 x 100, or that scaled")
+        raise DataError(
+            f"{name}: a picture of {width} x {height}; NLVR's three boxes make one of 400 x 100, or that scaled"
+        )
     side = width / 4
     return tuple(
         np.ascontiguousarray(image[:, round(1.5 * side * i) : round(1.5 * side * i + side)]) for i in range(NUM_BOXES)

@@ -1,0 +1,280 @@
+"""Rows: where every token lies, what belongs together, and what the targets say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from singlestream.batch import check_batch
+from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
+from singlestream.data.processor import Processor
+from singlestream.data.record import DataError, Mention, Record, Sentence
+from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
+
+
+def _pieces(processor, row):
+    return [processor.tokenizer.token(i) for i in row["text/ids"]]
+
+
+def test_one_text_a_row(source, make_processor):
+    processor = make_processor()
+    record = source[4]
+    row = processor.row([(record, record.texts[:1])])
+    words = ["[CLS]", "what", "colour", "is", "a", "box", "?", "[SEP]"]
+    assert _pieces(processor, row) == words + ["[PAD]"] * 4
+    assert row["text/segments"].tolist() == [1] * 8 + [0] * 4
+    assert row["text/positions"].tolist() == [*range(8), 0, 0, 0, 0]
+    assert not row["text/part"].any() and not row["text/types"].any()
+    assert row["examples"].tolist() == [[1, 0]]
+    assert row["picture"].tolist() == [5]
+    assert processor.answers[row["targets/answer"][0]] == "green"
+    assert row["image/segments"].tolist() == [1] * 24
+    assert row["image/grid"].tolist() == [[4, 6]] * 24
+    assert row["image/pixels"].shape == (24, 12 * 12 * 3)
+
+
+def test_texts_that_share_a_picture_are_parts(source, make_processor):
+    processor = make_processor(texts_per_row=4)
+    record = source[0]
+    row = processor.row([(record, record.texts[:3])])
+    segments, part = row["text/segments"].reshape(4, 12), row["text/part"].reshape(4, 12)
+    for k, sentence in enumerate(record.texts[:3]):
+        ids = processor.tokenizer.encode(sentence.text, 12).ids
+        assert row["text/ids"].reshape(4, 12)[k, : len(ids)].tolist() == list(ids)
+        assert segments[k].tolist() == [1] * len(ids) + [0] * (12 - len(ids))
+        assert part[k].tolist() == [k + 1] * len(ids) + [0] * (12 - len(ids))
+    assert not segments[3].any() and not part[3].any()
+    assert row["examples"].tolist() == [[1, 1], [1, 2], [1, 3], [0, 0]]
+    assert row["example_mask"].tolist() == [True, True, True, False]
+    assert row["picture"].tolist() == [1, 1, 1, 0]
+    assert set(row["image/segments"]) == {1} and not row["image/part"].any()
+
+
+def test_packed_examples_are_segments(source, make_processor):
+    processor = make_processor(examples_per_row=3)
+    entries = [(source[i], source[i].texts[i : i + 1]) for i in (0, 1)]
+    row = processor.row(entries)
+    assert set(row["text/segments"][:12]) == {0, 1} and set(row["text/segments"][12:24]) == {0, 2}
+    assert not row["text/part"].any() and not row["text/segments"][24:].any()
+    assert row["image/segments"].tolist() == [1] * 24 + [2] * 24 + [0] * 24
+    assert row["examples"].tolist() == [[1, 0], [2, 0], [0, 0]]
+    assert row["targets/region_class"][48:].tolist() == [[-1]] * 24
+    alone = processor.unpacked()
+    for e, entry in enumerate(entries):
+        single = alone.row([entry])
+        np.testing.assert_array_equal(row["image/pixels"][24 * e : 24 * e + 24], single["image/pixels"])
+        np.testing.assert_array_equal(row["text/ids"][12 * e : 12 * e + 12], single["text/ids"])
+
+
+def test_rows_become_a_batch_that_fits_the_contract(source, make_processor):
+    processor = make_processor(texts_per_row=2)
+    rows = [processor.row([(source[i], source[i].texts[:2])]) for i in range(3)] + [processor.row([])]
+    batch = processor.batch(rows)
+    check_batch(batch)
+    assert batch.example_mask.tolist() == [[True, True]] * 3 + [[False, False]]
+    shapes = {name: value.shape for name, value in batch.targets.items()}
+    assert shapes == {
+        "answer": (4, 2),
+        "word_boxes": (4, 24, MAX_BOXES, 4),
+        "region_class": (4, 24, 1),
+        "region_centre": (4, 24, 2),
+    }
+    assert not batch.text.segments[3].any() and not batch.image.segments[3].any()
+
+
+def test_pictures_of_an_example_follow_one_another(make_processor):
+    processor = make_processor(model=ModelConfig(patch_size=8, num_images=3))
+    images = tuple(np.full((16, 16, 3), 10 * i, np.uint8) for i in (1, 2))
+    text = Sentence(id="a", text="A red box.")
+    row = processor.row([(Record(id="r", images=images, texts=(text,), picture=1), [text])])
+    assert row["image/index"][:8].tolist() == [0] * 4 + [1] * 4
+    assert row["image/segments"].tolist() == [1] * 8 + [0] * 64
+    assert row["image/pixels"][3].max() == 10 and row["image/pixels"][4].min() == 20
+
+
+def test_what_lies_under_a_patch():
+    # A grid of 2 x 2: the first object fills the upper left and a little of the upper right, the second is a dot.
+    boxes = np.array([[0, 0, 0.52, 0.5], [0.6, 0.7, 0.7, 0.8]], np.float32)
+    record = Record(
+        id="r",
+        images=(),
+        texts=(),
+        picture=1,
+        boxes=boxes,
+        classes=np.array([[2, 0], [1, -1]], np.int32),
+        index=np.array([0, 0]),
+    )
+    classes, centres = region_targets(record, 0, (2, 2), 2)
+    assert classes.tolist() == [[3, 1], [0, 0], [0, 0], [2, -1]]
+    np.testing.assert_allclose(centres, [[0.26, 0.25], [-1, -1], [-1, -1], [0.65, 0.75]], atol=1e-6)
+    classes, centres = region_targets(record, 1, (1, 2), 2)
+    assert not classes.any() and (centres == -1).all()
+    assert region_targets(dataclasses.replace(record, classes=np.zeros((2, 0), np.int32)), 0, (2, 2), 2) is None
+    with pytest.raises(DataError, match="record r: classes of 2 attributes, the source has 3"):
+        region_targets(record, 0, (2, 2), 3)
+
+
+def test_the_larger_overlap_names_the_patch():
+    record = Record(
+        id="r",
+        images=(),
+        texts=(),
+        picture=1,
+        boxes=np.array([[0, 0, 1, 0.4], [0, 0.4, 1, 1]], np.float32),
+        classes=np.array([[0], [1]], np.int32),
+        index=np.array([0, 0]),
+    )
+    assert region_targets(record, 0, (1, 1), 1)[0].tolist() == [[2]]
+
+
+def test_a_word_takes_the_boxes_of_its_mention(make_processor):
+    text = "A greenish red box."
+    boxes = np.arange(28, dtype=np.float32).reshape(7, 4) / 28
+    mentions = (
+        Mention(start=2, end=10, boxes=boxes[:1]),
+        Mention(start=15, end=18, boxes=boxes),
+        Mention(start=11, end=14, boxes=boxes, index=1),
+    )
+    tokens = make_processor().tokenizer.encode(text, 20)
+    target = np.zeros((len(tokens.ids), MAX_BOXES, 4), np.float32)
+    put_mentions(target, tokens.spans, Sentence(id="a", text=text, mentions=mentions))
+    for (start, end), token in zip(tokens.spans, target, strict=True):
+        if 2 <= start < 10:  # every piece of "greenish"
+            np.testing.assert_array_equal(token[0], boxes[0])
+            assert not token[1:].any()
+        elif (start, end) == (15, 18):
+            np.testing.assert_array_equal(token, boxes[:MAX_BOXES])
+        else:
+            assert not token.any()
+
+
+def test_what_is_not_known_is_left_out(make_processor):
+    class Plain:
+        region_classes: dict = {}
+
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, i):
+            return Record(id="r", images=(np.zeros((8, 8, 3), np.uint8),), texts=self.texts(i), picture=1)
+
+        def texts(self, i):
+            return (Sentence(id="a", text="A dog."),)
+
+    source = Plain()
+    processor = Processor.build(Config(), source)
+    batch = processor.batch([processor.row([(source[0], source[0].texts)])])
+    assert batch.targets == {} and processor.spec.num_answers == 0 and processor.spec.region_classes == ()
+
+
+def test_an_answer_that_training_never_gave_is_marked(source, make_processor):
+    record = source[0]
+    text = dataclasses.replace(record.texts[0], answer="mauve")
+    assert make_processor().row([(record, [text])])["targets/answer"].tolist() == [-1]
+
+
+def test_texts_that_are_cut_are_counted(source, make_processor):
+    processor = make_processor(text_length=6, texts_per_row=3)
+    processor.row([(source[0], source[0].texts[:3])])
+    processor.row([(source[1], source[1].texts[3:])])
+    assert processor.truncated == 3
+
+
+def test_saved_processor_makes_the_same_rows(source, make_processor, tmp_path):
+    processor = make_processor(texts_per_row=2)
+    processor.save(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"vocab.txt", "answers.json", "spec.json"}
+    again = Processor.from_folder(tmp_path, Config(data=processor.data, model=processor.model))
+    assert again.spec == processor.spec and again.answers == processor.answers
+    first, second = (p.row([(source[0], source[0].texts[:2])]) for p in (processor, again))
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_damaged_files_are_named(make_processor, tmp_path):
+    processor = make_processor()
+    config = Config(data=processor.data, model=processor.model)
+    with pytest.raises(DataError, match=r"spec\.json: cannot be read"):
+        Processor.from_folder(tmp_path, config)
+    processor.save(tmp_path)
+    (tmp_path / "answers.json").write_text("{}")
+    with pytest.raises(DataError, match=r"answers\.json: expected a JSON list"):
+        Processor.from_folder(tmp_path, config)
+    processor.save(tmp_path)
+    (tmp_path / "spec.json").write_text("{}")
+    with pytest.raises(DataError, match=r"spec\.json: expected the keys region_classes and mentions"):
+        Processor.from_folder(tmp_path, config)
+
+
+def test_the_vocabulary_is_the_same_every_time(source, make_processor):
+    assert make_processor().tokenizer.vocabulary == make_processor(share=0.5).tokenizer.vocabulary
+
+
+def test_errors_name_the_record(source, make_processor):
+    processor = make_processor()
+    record = source[3]
+    with pytest.raises(DataError, match="record toy-3, text x: the text ' ' is empty"):
+        processor.row([(record, [Sentence(id="x", text=" ")])])
+    two = dataclasses.replace(record, images=record.images * 2)
+    with pytest.raises(DataError, match=r"record toy-3 has 2 pictures, config\.model\.num_images is 1"):
+        processor.row([(two, record.texts[:1])])
+
+
+def test_regions_as_input_are_refused(make_processor):
+    with pytest.raises(ConfigError, match=r"config\.model\.image_stem='regions'"):
+        make_processor(model=ModelConfig(image_stem="regions", image_positions="boxes"))
+
+
+@pytest.mark.parametrize("settings", [{"texts_per_row": 3}, {"examples_per_row": 2}, {}])
+def test_a_batch_from_what_people_have(source, make_processor, tmp_path, settings):
+    processor = make_processor(**settings)
+    record = source[2]
+    Image.fromarray(record.images[0]).save(tmp_path / "a.png")
+    pictures = [record.images[0], Image.fromarray(record.images[0]), tmp_path / "a.png", str(tmp_path / "a.png")]
+    batch = processor.batch_of(pictures, [record.texts[0].text] * 4)
+    check_batch(batch)
+    assert batch.targets == {} and batch.examples.tolist() == [[[1, 0]]] * 4
+    row = make_processor().row([(record, record.texts[:1])])
+    for i in range(4):
+        np.testing.assert_array_equal(batch.text.ids[i], row["text/ids"])
+        np.testing.assert_array_equal(batch.image.pixels[i], row["image/pixels"])
+
+
+def test_a_batch_names_what_it_cannot_read(make_processor, tmp_path):
+    processor = make_processor()
+    picture = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(DataError, match=r"none\.png: no such image file"):
+        processor.batch_of([picture, tmp_path / "none.png"], ["a box", "a box"])
+    with pytest.raises(DataError, match="image 1: an array of int64"):
+        processor.batch_of([picture, picture.astype(np.int64)], ["a box", "a box"])
+    with pytest.raises(DataError, match="text ''"):
+        processor.batch_of([picture], [""])
+    with pytest.raises(DataError, match="2 images and 1 texts"):
+        processor.batch_of([picture, picture], ["a box"])
+
+
+def test_the_source_divides_a_picture_of_several():
+    data = DataConfig(name="nlvr", max_patches=25)
+    config = Config(data=data, model=ModelConfig(patch_size=20, num_images=3))
+    other = Processor.build(config, _Sentences())
+    drawing = np.repeat(np.arange(400)[None, :, None] // 2, 100, axis=0).repeat(3, axis=2).astype(np.uint8)
+    one = other.batch_of([drawing], ["a box"])
+    several = other.batch_of([(drawing[:, :100], drawing[:, 150:250], drawing[:, 300:])], ["a box"])
+    np.testing.assert_array_equal(one.image.pixels, several.image.pixels)
+    assert one.image.index[0].tolist() == [0] * 25 + [1] * 25 + [2] * 25
+
+
+class _Sentences:
+    region_classes: dict = {}
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, i):
+        raise AssertionError("a vocabulary needs no picture")
+
+    def texts(self, i):
+        return (Sentence(id="a", text="a box", answer="true"),)
