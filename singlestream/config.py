@@ -1,4 +1,4 @@
-"""Every setting of a run: frozen dataclasses that validate themselves, and their `ConfigDict` form for the command line.
+"""Every setting of a run: frozen dataclasses that validate themselves, and their `ConfigDict` for the command line.
 
 A file in `configs/` builds a `Config` and returns `Config(...).to_config_dict()`; the programs turn what the command
 line made of it back with `Config.from_config_dict`, so a setting is checked in one place, whoever set it.
@@ -172,7 +172,7 @@ class Config:
 
     def to_config_dict(self) -> ml_collections.ConfigDict:
         """The form that `--config.a.b=value` can change: nested, typed, locked against unknown keys."""
-        return ml_collections.ConfigDict(_plain(self), convert_dict=True)
+        return ml_collections.ConfigDict(_plain(self), convert_dict=True).lock()
 
     def to_json(self) -> str:
         return json.dumps(_plain(self), indent=2, sort_keys=True)
