@@ -1,0 +1,36 @@
+"""Evaluates a run: `python eval.py --workdir=runs/quickstart --split=test --report`.
+
+Needs the run's folder alone. Writes `eval/SPLIT/metrics.json` and `predictions.jsonl` into it, with `--report` also the
+page `report.html`; the last line of its output is the metrics as one line of JSON.
+"""
+
+from absl import flags
+
+from singlestream import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step")
+SPLIT = flags.DEFINE_string("split", "test", "split to evaluate on")
+DATA_DIR = flags.DEFINE_string("data_dir", "", "where the data lies, if not where the run's config says")
+REPORT = flags.DEFINE_bool("report", False, "also write eval/SPLIT/report.html")
+
+
+def main() -> None:
+    cli.required(workdir=WORKDIR.value)
+    import json
+
+    # After the flags are known to be right: the import takes seconds.
+    from singlestream.evaluate import evaluate
+
+    metrics = evaluate(
+        WORKDIR.value,
+        split=SPLIT.value,
+        checkpoint=CHECKPOINT.value,
+        data_dir=DATA_DIR.value,
+        report=REPORT.value,
+    )
+    print(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,111 @@
+"""Answered questions, and the figures made of them."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from singlestream.data.pipeline import blind_answer
+from singlestream.data.record import Sentence
+from singlestream.explain.scores import calibration, wilson_interval
+
+# The answers that are compared, by the name of their metric: the model's, and what stands beside it.
+ACCURACIES = {
+    "accuracy": "predicted",
+    "blind_accuracy": "blind",
+    "majority_accuracy": "majority",
+    "no_image_accuracy": "no_image",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One question with what was answered.
+
+    `top` are the most probable answers and their probabilities, the prediction first; `no_image` is the model's answer
+    with the picture taken away, `blind` what the question alone suggests, `majority` the commonest answer of all and
+    `kind_majority` that of questions of this kind (all three from the training texts).
+    """
+
+    record: int
+    sentence: Sentence
+    top: tuple[tuple[str, float], ...]
+    no_image: str
+    blind: str
+    majority: str
+    kind_majority: str
+
+    @property
+    def predicted(self) -> str:
+        return self.top[0][0]
+
+    @property
+    def probability(self) -> float:
+        return self.top[0][1]
+
+    @property
+    def correct(self) -> bool:
+        return self.predicted == self.sentence.answer
+
+    def to_json(self) -> str:
+        """A line of `predictions.jsonl`."""
+        values = {
+            "id": self.sentence.id,
+            "text": self.sentence.text,
+            "answer": self.sentence.answer,
+            "predicted": self.predicted,
+            "probability": round(self.probability, 6),
+            "kind": self.sentence.kind,
+            "correct": self.correct,
+        }
+        return json.dumps(values, ensure_ascii=False)
+
+
+def prior_answers(priors: Mapping[str, Any], sentence: Sentence) -> dict[str, str]:
+    """What a question's words alone suggest: the fields `blind`, `majority` and `kind_majority` of `Answered`."""
+    return {
+        "blind": blind_answer(dict(priors), sentence.text),
+        "majority": priors["majority"],
+        "kind_majority": priors["by_kind"].get(sentence.kind, priors["majority"]),
+    }
+
+
+def by_kind(answered: Iterable[Answered]) -> dict[str, list[Answered]]:
+    """The questions of each kind, kinds in alphabetical order."""
+    kinds: dict[str, list[Answered]] = collections.defaultdict(list)
+    for each in answered:
+        kinds[each.sentence.kind].append(each)
+    return dict(sorted(kinds.items()))
+
+
+def summarise(answered: Sequence[Answered]) -> dict[str, float]:
+    """Accuracies with their intervals, over all questions and by kind, and the calibration error.
+
+    Keys: `vqa/accuracy`, `vqa/blind_accuracy`, `vqa/majority_accuracy`, `vqa/no_image_accuracy`, each also with `/low`
+    and `/high` (95%) and, where there are several kinds, with `/KIND` (whose majority is that of the kind); `vqa/ece`;
+    `vqa/questions`.
+    """
+    metrics: dict[str, float] = {}
+    for name, field in ACCURACIES.items():
+        _put_share(metrics, f"vqa/{name}", [getattr(each, field) == each.sentence.answer for each in answered])
+    probability = np.array([each.probability for each in answered])
+    correct = np.array([each.correct for each in answered], bool)
+    metrics["vqa/ece"] = calibration(probability, correct)[0]
+    metrics["vqa/questions"] = len(answered)
+    kinds = by_kind(answered)
+    if len(kinds) > 1:
+        for kind, some in kinds.items():
+            for name, field in {**ACCURACIES, "majority_accuracy": "kind_majority"}.items():
+                hits = [getattr(each, field) == each.sentence.answer for each in some]
+                _put_share(metrics, f"vqa/{name}/{kind}", hits)
+    return metrics
+
+
+def _put_share(metrics: dict[str, float], key: str, hits: Sequence[bool]) -> None:
+    metrics[key] = sum(hits) / len(hits)
+    metrics[f"{key}/low"], metrics[f"{key}/high"] = wilson_interval(sum(hits), len(hits))

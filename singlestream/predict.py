@@ -1,0 +1,134 @@
+"""A trained model in Python: pictures and questions in, answers out; or a batch in, everything out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from singlestream.batch import Batch, Encoded, Spec
+from singlestream.config import Config, ConfigError
+from singlestream.data.image import Picture
+from singlestream.data.processor import Processor
+from singlestream.data.record import DataError
+from singlestream.model.single_stream import SingleStream
+
+MAX_ROWS = 64  # of a batch of `predict`; a longer list takes several
+
+# One example's pictures: one of them, or a tuple of several.
+Pictures = Picture | tuple[Picture, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """An answer, its probability, and the probability of every answer the model knows, the highest first."""
+
+    answer: str
+    probability: float
+    probabilities: Mapping[str, float]
+
+
+class Model:
+    """A model with what it needs to read pictures and texts. `singlestream.load` makes one from a run's folder.
+
+    Attributes:
+        module: the Flax NNX module, for use in other JAX code.
+        config: the settings of its run.
+        processor: makes batches as the model was trained on.
+        step: of its checkpoint.
+    """
+
+    def __init__(self, *, module: SingleStream, processor: Processor, config: Config, step: int):
+        self.module, self.processor, self.config, self.step = module, processor, config, step
+        self._graphdef, state = nnx.split(module)
+        self.params: dict[str, Any] = nnx.to_pure_dict(state)
+        self._encode = jax.jit(self._encode_fn, static_argnames="attention")
+        self._answer = jax.jit(self._answer_fn)
+
+    @property
+    def spec(self) -> Spec:
+        return self.processor.spec
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers that it knows, by id."""
+        return self.processor.answers
+
+    @property
+    def heads(self) -> Any:
+        """The heads by name: `model.heads["vqa"](model(batch))` are logits [B, K, answers]."""
+        return self.module.heads
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+    def __call__(self, batch: Batch, *, attention: bool = False) -> Encoded:
+        """Encodes a batch (compiled once for its shapes).
+
+        Args:
+            batch: from `make_batch`, or from `processor.batch_of(images, texts)`.
+            attention: also return the weights, `encoded.attention["self"]` [layers, B, H, L, L], text tokens first.
+
+        Raises:
+            BatchError: a field of the wrong shape or dtype, by name.
+        """
+        return self._encode(self.params, batch, attention=attention)
+
+    @overload
+    def predict(self, image: Pictures, text: str) -> Prediction: ...
+    @overload
+    def predict(self, image: Pictures | list[Any], text: str | list[str]) -> Prediction | list[Prediction]: ...
+    def predict(self, image: Pictures | list[Any], text: str | list[str]) -> Prediction | list[Prediction]:
+        """Answers a question about a picture, or many.
+
+        Args:
+            image: a path, PIL image or array ([H, W], [H, W, 3] or [H, W, 4]); a tuple holds the several pictures of
+                one example; a list holds many examples.
+            text: a question, or a list of them. One picture serves many questions, one question many pictures.
+
+        Returns:
+            A Prediction, or a list of them where picture or question was a list.
+
+        Raises:
+            DataError: a picture that cannot be read, an empty text, or lists of different lengths.
+            ConfigError: the run has no answers (it was not trained on `vqa`).
+        """
+        if "vqa" not in self.heads:
+            raise ConfigError(f"predict needs the head 'vqa'; this run has {', '.join(self.heads) or 'none'}")
+        single = not isinstance(image, list) and isinstance(text, str)
+        length = max(len(v) if isinstance(v, list) else 1 for v in (image, text))
+        images = image if isinstance(image, list) else [image] * length
+        texts = [text] * length if isinstance(text, str) else list(text)
+        if len(images) != len(texts):
+            raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
+        results = [prediction for chunk in _chunks(images, texts) for prediction in self._predict(*chunk)]
+        return results[0] if single else results
+
+    def _predict(self, images: Sequence[Any], texts: Sequence[str]) -> Iterator[Prediction]:
+        count = len(texts)
+        spare = (1 << (count - 1).bit_length()) - count  # few sizes of a batch, so that few programs are compiled
+        batch = self.processor.batch_of([*images, *[images[-1]] * spare], [*texts, *[texts[-1]] * spare])
+        for row in np.asarray(self._answer(self.params, batch))[:count, 0]:
+            order = np.argsort(-row, kind="stable")
+            probabilities = {self.answers[i]: float(row[i]) for i in order}
+            yield Prediction(
+                answer=self.answers[order[0]], probability=float(row[order[0]]), probabilities=probabilities
+            )
+
+    def _encode_fn(self, params: Any, batch: Batch, *, attention: bool) -> Encoded:
+        return nnx.merge(self._graphdef, params)(batch, attention=attention)
+
+    def _answer_fn(self, params: Any, batch: Batch) -> Float[Array, "B K answers"]:
+        module = nnx.merge(self._graphdef, params)
+        return jax.nn.softmax(module.heads["vqa"](module(batch)), axis=-1)
+
+
+def _chunks(images: Sequence[Any], texts: Sequence[str]) -> Iterator[tuple[Sequence[Any], Sequence[str]]]:
+    for start in range(0, len(texts), MAX_ROWS):
+        yield images[start : start + MAX_ROWS], texts[start : start + MAX_ROWS]
