@@ -166,7 +166,7 @@ class Encoded:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What the data fixes and a head needs: sizes of vocabularies, ids of special tokens. Made by data, kept with a run.
+    """What the data fixes and heads need: sizes of vocabularies, ids of special tokens. Kept with a run.
 
     `region_classes` gives the number of classes of each attribute of a region, without the background;
     `continuations` are the ids of word pieces that continue a word (`##ing`).

@@ -7,8 +7,9 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from singlestream.batch import Array
 from singlestream.model.attention.attend import attend, merge_heads, split_heads
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer, zeros
@@ -54,7 +55,7 @@ def layer_norm(config: ModelConfig, *, rngs: nnx.Rngs, width: int | None = None)
     )
 
 
-def dropout(x: Float[Array, "..."], rate: float, key: jax.Array | None) -> Float[Array, "..."]:
+def dropout(x: Float[Array, ...], rate: float, key: jax.Array | None) -> Float[Array, ...]:
     """Inverted dropout; the identity where `key` is None."""
     if key is None or rate == 0.0:
         return x

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from singlestream.batch import IMAGE, TEXT, Batch, BatchError, Patches, Regions, Spec, Stream, Text
+from singlestream.batch import IMAGE, TEXT, Array, Batch, BatchError, Patches, Regions, Spec, Stream, Text
 from singlestream.model.block import compute_dtype, dense, dropout, layer_norm, param_dtype
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer

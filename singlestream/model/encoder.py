@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from singlestream.batch import Array
 from singlestream.model.block import Block, layer_norm
 from singlestream.model.config import ModelConfig
 from singlestream.model.visibility import Visibility

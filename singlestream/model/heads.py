@@ -6,9 +6,9 @@ import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from singlestream.batch import Encoded
+from singlestream.batch import Array, Encoded
 from singlestream.model.block import ACTIVATIONS, dense, layer_norm
 from singlestream.model.config import ModelConfig
 

@@ -7,8 +7,9 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from singlestream.batch import Array
 from singlestream.model.config import ModelConfig
 
 zeros, ones = nnx.initializers.zeros_init(), nnx.initializers.ones_init()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import Text
+from singlestream.batch import Array, Text
 from singlestream.model.block import dense
 from singlestream.model.config import ModelConfig
 

@@ -6,8 +6,9 @@ import math
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Float, Int32
 
+from singlestream.batch import Array
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import fourier_grid, initializer
 

@@ -6,10 +6,9 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int32
+from jaxtyping import Bool, Int32
 
-from singlestream.batch import IMAGE, TEXT
+from singlestream.batch import IMAGE, TEXT, Array
 
 
 @functools.partial(

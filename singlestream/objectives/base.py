@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import Batch, Encoded, Spec
+from singlestream.batch import Array, Batch, Encoded, Spec
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int32
+from jaxtyping import Bool, Int32
 
-from singlestream.batch import Batch
+from singlestream.batch import Array, Batch
 from singlestream.model.heads import HeadConfig
 from singlestream.objectives import base
 

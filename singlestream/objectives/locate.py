@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Bool, Float, Int32
 
+from singlestream.batch import Array
 from singlestream.model.heads import HeadConfig
 from singlestream.objectives import base
 

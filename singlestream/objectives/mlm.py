@@ -7,9 +7,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int32
+from jaxtyping import Bool, Int32
 
-from singlestream.batch import Batch, Spec, Text
+from singlestream.batch import Array, Batch, Spec, Text
 from singlestream.model.heads import HeadConfig
 from singlestream.objectives import base
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from singlestream.batch import Array
 from singlestream.model.attention.plain import plain
 from singlestream.model.attention.slotted import slotted
 from singlestream.model.visibility import Visibility

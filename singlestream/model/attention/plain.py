@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from singlestream.batch import Array
 from singlestream.model.visibility import Visibility
 
 MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN; exp() of it is 0 beside any visible score

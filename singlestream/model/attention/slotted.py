@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from singlestream.batch import Array
 from singlestream.model.attention.plain import MASKED
 from singlestream.model.visibility import Visibility
 

@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from singlestream.model.init import fourier_grid
+from singlestream.model.positions import box_features, interpolate_grid, sincos_2d, sinusoidal
+
+
+def _all_patches(rows, columns):
+    yx = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(1, -1, 2)
+    return yx.astype(np.int32), np.broadcast_to(np.array([rows, columns], np.int32), yx.shape)
+
+
+def test_sinusoidal_is_the_papers():
+    waves = np.asarray(sinusoidal(np.array([0, 3], np.int32), 6))
+    for i in range(3):
+        np.testing.assert_allclose(waves[1, i], np.sin(3 / 10_000 ** (2 * i / 6)), rtol=1e-5)
+        np.testing.assert_allclose(waves[1, 3 + i], np.cos(3 / 10_000 ** (2 * i / 6)), rtol=1e-5)
+    assert sinusoidal(np.array([1], np.int32), 7).shape == (1, 7)
+
+
+def test_sincos_2d_tells_rows_from_columns():
+    yx, _ = _all_patches(2, 2)
+    waves = np.asarray(sincos_2d(yx, 8))[0]
+    np.testing.assert_array_equal(waves[0, :4], waves[1, :4])  # same row
+    np.testing.assert_array_equal(waves[0, 4:], waves[2, 4:])  # same column
+    assert not np.allclose(waves[1], waves[2])
+
+
+def test_a_grid_of_the_tables_size_is_the_table():
+    table = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(interpolate_grid(table, *_all_patches(3, 4))[0], table.reshape(12, 5))
+
+
+@pytest.mark.parametrize("rows, columns", [(6, 2), (1, 9), (3, 3)])
+def test_another_grid_is_resized_as_jax_image_does(rows, columns):
+    table = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    expected = jax.image.resize(table, (rows, columns, 5), "linear", antialias=False)
+    np.testing.assert_allclose(
+        interpolate_grid(table, *_all_patches(rows, columns))[0], expected.reshape(-1, 5), atol=1e-6
+    )
+
+
+def test_boxes_get_their_area():
+    np.testing.assert_allclose(box_features(jnp.array([[[0.25, 0.5, 0.75, 1.0]]]))[0, 0], [0.25, 0.5, 0.75, 1.0, 0.25])
+
+
+def test_the_fourier_start_is_smooth_and_as_strong_as_said():
+    table = np.asarray(fourier_grid(jax.random.key(0), 6, 6, 96))
+    np.testing.assert_allclose(np.sqrt((table**2).mean()), 0.6, rtol=1e-5)
+    near = np.linalg.norm(np.diff(table, axis=1), axis=-1).mean()
+    flat = table.reshape(36, -1)
+    anywhere = np.linalg.norm(flat[:, None] - flat[None], axis=-1)[~np.eye(36, dtype=bool)].mean()
+    assert near < 0.8 * anywhere

@@ -1,0 +1,192 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from singlestream.batch import BatchError, Regions, Text, make_batch, without_image
+from singlestream.model.config import SIZES, ModelConfig
+from singlestream.model.single_stream import SingleStream
+from tests.model.toy import CONFIG, HEADS, SPEC, pack, random_batch, replace, run, toy_model
+
+POST = replace(CONFIG, norm="post", embed_norm=True, direction="prefix", image_positions="sincos2d", pooler=True)
+
+
+def _close(actual, expected, tolerance=1e-5):
+    np.testing.assert_allclose(actual, expected, atol=tolerance)
+
+
+@given(
+    data=st.data(),
+    config=st.sampled_from([CONFIG, POST]),
+    sizes=st.lists(
+        st.tuples(st.integers(2, 6), st.sampled_from([(1, 1), (2, 3), (3, 2), (1, 5)])), min_size=2, max_size=5
+    ),
+)
+def test_an_examples_outputs_do_not_depend_on_its_batch(data, config, sizes):
+    """Alone, or packed with others of other sizes under any padding: equal to 1e-5, and the same choice."""
+    alone = [random_batch(i, rows=1, text=t, grid=g) for i, (t, g) in enumerate(sizes)]
+    rows = data.draw(st.lists(st.integers(0, 1), min_size=len(alone), max_size=len(alone)))
+    together = pack(list(zip(alone, rows, strict=True)), text_slot=6, num_patches=6, rows=2, slots=5)
+    encoded, logits = run(together, config)
+    places = [sum(r == row for r in rows[:i]) for i, row in enumerate(rows)]
+    for batch, row, k in zip(alone, rows, places, strict=True):
+        own, own_logits = run(_padded(batch), config)
+        t, n = batch.text.ids.shape[1], batch.image.pixels.shape[1]
+        _close(encoded.pooled[row, k], own.pooled[0, 0])
+        _close(encoded.text[row, 6 * k : 6 * k + t], own.text[0, :t])
+        _close(encoded.image[row, 6 * k : 6 * k + n], own.image[0, :n])
+        for name in HEADS:
+            mine = logits[name][row]
+            mine = mine[k] if name == "vqa" else mine[6 * k : 6 * k + (n if name == "regions" else t)]
+            theirs = own_logits[name][0][: len(mine)] if name != "vqa" else own_logits[name][0, 0]
+            _close(mine, theirs)
+            top = np.sort(theirs, -1)
+            clear = top[..., -1] - top[..., -2] > 1e-4
+            assert (np.argmax(mine, -1) == np.argmax(theirs, -1))[clear].all()
+
+
+def _padded(batch):
+    """The example alone in a row of one fixed size, so that one compiled function serves every size."""
+    return pack([(batch, 0)], text_slot=6, num_patches=6, rows=1, slots=1)
+
+
+def test_padding_an_example_changes_nothing():
+    batch = random_batch(3, rows=1, text=4)
+    bare, _ = run(batch)
+    padded, _ = run(_padded(batch))
+    _close(padded.pooled[0, 0], bare.pooled[0, 0])
+    _close(padded.image[0, :6], bare.image[0])
+
+
+def test_texts_that_share_a_picture_equal_texts_alone():
+    config = replace(CONFIG, direction="prefix")
+    one, two = random_batch(0, rows=1), random_batch(1, rows=1)
+    two = two.replace(image=one.image)
+    ids = np.concatenate([one.text.ids, two.text.ids], 1)
+    part = np.repeat(np.array([[1, 2]], np.int32), 5, axis=1)
+    for slots in (1, 2):
+        shared = make_batch(text=Text(ids=ids, part=part, slots=slots), image=one.image)
+        encoded, logits = run(shared, config)
+        for k, alone in enumerate((one, two)):
+            own, own_logits = run(alone, config)
+            _close(encoded.pooled[0, k], own.pooled[0, 0])
+            _close(encoded.image, own.image)
+            _close(logits["vqa"][0, k], own_logits["vqa"][0, 0])
+
+
+def test_full_direction_lets_the_picture_read_the_text():
+    batch = random_batch(0, rows=1)
+    other = batch.replace(text=random_batch(5, rows=1).text)
+    assert np.abs(np.asarray(run(batch)[0].image) - np.asarray(run(other)[0].image)).max() > 1e-3
+    prefix = replace(CONFIG, direction="prefix")
+    _close(run(batch, prefix)[0].image, run(other, prefix)[0].image, 0)
+
+
+def test_without_image_the_picture_does_not_matter():
+    batch = random_batch(0, rows=1)
+    other = batch.replace(image=random_batch(5, rows=1).image)
+    _close(run(without_image(batch))[0].pooled, run(without_image(other))[0].pooled, 0)
+    assert np.abs(np.asarray(run(batch)[0].pooled) - np.asarray(run(other)[0].pooled)).max() > 1e-3
+
+
+@pytest.mark.parametrize("changes", [{"layers": "scan"}, {"remat": "full"}, {"remat": "dots", "layers": "scan"}])
+def test_ways_to_run_the_layers_agree(changes):
+    """The same parameters scanned, unrolled, rematerialised: outputs and gradients."""
+    batch = random_batch(0)
+    params = nnx.to_pure_dict(nnx.state(toy_model()))
+
+    def grads(config):
+        graph = nnx.graphdef(toy_model(config))
+
+        def loss(params):
+            model = nnx.merge(graph, params)
+            encoded = model(batch)
+            return sum(jnp.sin(head(encoded)).sum() for head in model.heads.values())
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    jax.tree.map(lambda a, b: _close(a, b, 2e-4), grads(CONFIG), grads(replace(CONFIG, **changes)))
+
+
+def test_dropout_and_stochastic_depth_follow_the_key():
+    config = replace(CONFIG, dropout=0.3, stochastic_depth=0.5)
+    model, batch = toy_model(config), random_batch(0)
+    one, again, other = (np.asarray(model(batch, key=jax.random.key(k)).pooled) for k in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other)
+    np.testing.assert_array_equal(model(batch).pooled, model(batch).pooled)
+
+
+def test_attention_weights_sum_to_one_over_what_is_seen():
+    batch = _padded(random_batch(0, rows=1, text=4))
+    weights = np.asarray(toy_model()(batch, attention=True).attention["self"])
+    assert weights.shape == (2, 1, 2, 12, 12)
+    np.testing.assert_allclose(weights[:, 0, :, :4].sum(-1), 1, atol=1e-6)
+    assert (weights[..., :4, 4:6] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text_positions": "sinusoidal", "pooling": "mean", "activation": "relu"},
+        {"text_positions": "none", "image_positions": "none", "activation": "gelu_tanh"},
+        {"image_stem": "conv", "patch_margin": 2, "position_init": "fourier"},
+        {"dtype": "bfloat16"},
+    ],
+)
+def test_choices_build_and_run(changes):
+    config = replace(CONFIG, **changes)
+    batch = random_batch(0)
+    if config.patch_margin:
+        pixels = np.zeros((2, 6, 3 * config.window**2), np.uint8)
+        batch = batch.replace(image=dataclasses.replace(batch.image, pixels=pixels))
+    encoded, logits = run(batch, config)
+    assert encoded.pooled.dtype == config.dtype and logits["vqa"].dtype == np.float32
+    assert all(np.isfinite(value).all() for value in logits.values())
+
+
+def test_regions_enter_with_their_boxes():
+    config = replace(CONFIG, image_stem="regions", region_dim=9, image_positions="boxes")
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(1, 3, 9)).astype(np.float32)
+    boxes = rng.uniform(size=(1, 3, 4)).astype(np.float32)
+
+    def pooled(boxes):
+        return np.asarray(
+            run(make_batch(text=Text(ids=np.array([[2, 6, 3]], np.int32)), image=Regions(features=features, boxes=boxes)), config)[0].pooled
+        )
+
+    assert np.abs(pooled(boxes) - pooled(boxes[:, ::-1])).max() > 1e-4
+
+
+def test_the_wrong_kind_of_image_is_named():
+    with pytest.raises(BatchError, match="reads Patches with 48 numbers each.*got Regions with 9"):
+        toy_model()(make_batch(text=Text(ids=np.array([[2, 6, 3]], np.int32)), image=Regions(features=np.zeros((1, 3, 9), np.float32))))
+
+
+def test_bad_settings_are_named():
+    for changes, message in (
+        ({"norm": "middle"}, "config.model.norm='middle': choose one of pre, post"),
+        ({"width": 25}, "config.model.width=25 is not divisible by config.model.num_heads=2"),
+        ({"num_layers": 0}, "config.model.num_layers=0: must be at least 1"),
+        ({"dropout": 1.0}, "config.model.dropout=1.0"),
+        ({"image_positions": "boxes"}, "does not go with"),
+        ({"image_stem": "conv"}, "too small for the convolutional stem"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SingleStream(replace(CONFIG, **changes), SPEC, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="choose one of tiny"):
+        ModelConfig.named("huge")
+
+
+def test_base_has_berts_size():
+    config = ModelConfig.named("base", image_stem="linear", patch_size=32, image_grid=(12, 12))
+    assert (config.width, config.num_layers, config.num_heads, config.mlp_dim) == SIZES["base"]
+    model = nnx.eval_shape(lambda: SingleStream(config, SPEC, rngs=nnx.Rngs(0)))
+    encoder = sum(np.prod(x.shape) for x in jax.tree.leaves(nnx.state(model.encoder.blocks)))
+    assert encoder == 85_054_464  # 12 x (4 x 768^2 + 2 x 768 x 3072 + biases and two LayerNorms)

@@ -1,0 +1,110 @@
+"""Tiny models and batches shared by the tests of the model and of the objectives."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+from flax import nnx
+
+from singlestream.batch import Batch, Encoded, Patches, Spec, Text, make_batch
+from singlestream.model.config import ModelConfig
+from singlestream.model.heads import HeadConfig
+from singlestream.model.single_stream import SingleStream
+
+SPEC = Spec(vocab_size=40, num_answers=7, region_classes=(3, 2), continuations=(10, 11))
+CONFIG = ModelConfig(
+    width=24,
+    num_layers=2,
+    num_heads=2,
+    mlp_dim=32,
+    max_text_length=16,
+    image_grid=(3, 3),
+    patch_size=4,
+    image_stem="linear",
+    embed_std=0.5,
+    num_images=3,
+)
+HEADS = {
+    "vqa": HeadConfig(kind="classifier", size=7),
+    "mlm": HeadConfig(kind="vocabulary", size=40, source="text"),
+    "regions": HeadConfig(size=7, source="image"),
+    "word": HeadConfig(size=8, source="text", layer=1),
+}
+
+
+@functools.cache
+def toy_model(config: ModelConfig = CONFIG) -> SingleStream:
+    """The model of a configuration, its parameters moved off their start so that biases and scales matter."""
+
+    def make() -> SingleStream:
+        return SingleStream(config, SPEC, heads=HEADS, rngs=nnx.Rngs(0))
+
+    @jax.jit  # one compilation, where the eager constructor would compile each initialiser by itself
+    def params() -> nnx.State:
+        leaves, tree = jax.tree.flatten(nnx.state(make()))
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(tree, moved)
+
+    return nnx.merge(nnx.graphdef(nnx.eval_shape(make)), params())
+
+
+@functools.cache
+def _jitted(config: ModelConfig):
+    graph, state = nnx.split(toy_model(config))
+    params = nnx.to_pure_dict(state)
+
+    def run(params, batch: Batch) -> tuple[Encoded, dict[str, jax.Array]]:
+        model = nnx.merge(graph, params)
+        encoded = model(batch)
+        return encoded, {name: head(encoded) for name, head in model.heads.items()}
+
+    return functools.partial(jax.jit(run), params)
+
+
+def run(batch: Batch, config: ModelConfig = CONFIG) -> tuple[Encoded, dict[str, np.ndarray]]:
+    """Encoded states and every head's logits of a batch."""
+    encoded, logits = _jitted(config)(batch)
+    return encoded, {name: np.asarray(value) for name, value in logits.items()}
+
+
+def random_batch(seed: int, *, rows: int = 2, text: int = 5, grid: tuple[int, int] = (2, 3), **fields) -> Batch:
+    """Rows of one text and one picture, nothing padded."""
+    rng = np.random.default_rng(seed)
+    yx = np.stack(np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij"), -1).reshape(1, -1, 2)
+    yx = np.repeat(yx, rows, 0).astype(np.int32)
+    return make_batch(
+        text=Text(ids=rng.integers(5, SPEC.vocab_size, (rows, text), np.int32)),
+        image=Patches(
+            pixels=rng.integers(0, 256, (rows, yx.shape[1], CONFIG.patch_size**2 * 3)).astype(np.uint8),
+            yx=yx,
+            grid=np.broadcast_to(np.array(grid, np.int32), yx.shape),
+        ),
+        **fields,
+    )
+
+
+def pack(examples: list[tuple[Batch, int]], *, text_slot: int, num_patches: int, rows: int, slots: int) -> Batch:
+    """Row 0 of each given batch laid into the given row, one segment each, side by side, zeros between."""
+    counts = [0] * rows
+    zeros = functools.partial(np.zeros, dtype=np.int32)
+    text = {name: zeros((rows, slots * text_slot)) for name in ("ids", "positions", "types", "segments", "part")}
+    size = examples[0][0].image.pixels.shape[-1]
+    image = {name: zeros((rows, slots * num_patches)) for name in ("index", "segments", "part")}
+    image |= {name: np.ones((rows, slots * num_patches, 2), np.int32) for name in ("yx", "grid")}
+    image["pixels"] = np.full((rows, slots * num_patches, size), 99, np.uint8)
+    for batch, row in examples:
+        k = counts[row]
+        counts[row] += 1
+        for values, source, width in ((text, batch.text, text_slot), (image, batch.image, num_patches)):
+            for name, target in values.items():
+                value = np.asarray(getattr(source, name))[0]
+                target[row, k * width : k * width + len(value)] = k + 1 if name == "segments" else value
+    return make_batch(text=Text(**text, slots=slots), image=Patches(**image))
+
+
+def replace(config: ModelConfig, **changes) -> ModelConfig:
+    return dataclasses.replace(config, **changes)
