@@ -45,7 +45,7 @@ from singlestream.data.sources.scenes_world import (
 
 SPLITS = ("train", "validation", "test", "test_composition")
 REGION_CLASSES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
-VERSION = "1.0.0"  # of the records: change it whenever other records come out of the same options
+VERSION = "1.1.0"  # of the records: change it whenever other records come out of the same options
 _BYTES_PER_SCENE = 10_000
 _LEVELLED = 500  # scenes whose answers are kept level together
 _DRAWN = 50  # scenes that are drawn together: more would leave the processor's cache

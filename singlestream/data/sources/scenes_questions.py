@@ -38,7 +38,7 @@ from singlestream.data.sources.scenes_world import (
 COUNTED = ("things", *(f"{word} things" for word in (*SIZES, *COLOURS)), *PLURALS)
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 QUESTIONS_PER_KIND = 2
-HARD_NEGATIVES = 0.85  # of the "no"s of "is there": colour and shape are both in the picture, on different things
+NEAR_NEGATIVES = 0.95  # share of the "no"s of "is there" that name a colour and a shape that are both to be seen
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Balance:
 
     def choose(self, kind: str, candidates: list[Candidate], count: int) -> list[Said]:
         """Up to `count` different questions: of the rarest answer so far, and of those the rarest text."""
-        chosen = []
+        chosen: list[Said] = []
         while candidates and len(chosen) < count:
             answer = self._rarest(list(dict.fromkeys(c.answer for c in candidates)), lambda a: (kind, a))
             best = self._rarest([c for c in candidates if c.answer == answer], lambda c: (kind, c.key, c.answer))
@@ -82,11 +82,8 @@ def ask(scene: Scene, balance: Balance, rng: random.Random) -> list[Said]:
     heldout = bits(scene, lambda t: t.pair in HELD_OUT)
     questions = balance.choose("colour", _colours(scene, heldout), QUESTIONS_PER_KIND)
     questions += balance.choose("shape", _shapes(scene, heldout), QUESTIONS_PER_KIND)
-    if heldout:
-        for candidates in _heldout_exists(scene):
-            questions += balance.choose("exist", candidates, 1)
-    else:
-        questions += balance.choose("exist", _exists(scene, rng), QUESTIONS_PER_KIND)
+    for candidates in _heldout_exists(scene) if heldout else _exists(scene, rng):
+        questions += balance.choose("exist", candidates, 1)
     questions += balance.choose("where", _wheres(scene, heldout), QUESTIONS_PER_KIND)
     questions += balance.choose("spatial", _spatials(scene, heldout), QUESTIONS_PER_KIND)
     questions += balance.choose("count", _counts(scene, heldout), QUESTIONS_PER_KIND)
@@ -134,31 +131,44 @@ def _exist(pair: tuple[int, int], things: int) -> Candidate:
     return Candidate(pair, "yes" if things else "no", (f"is there {article(name)}", (name, things), "?"))
 
 
+def _present(scene: Scene) -> dict[tuple[int, int], int]:
+    """The pairs that are there, each with its things."""
+    present: dict[tuple[int, int], int] = {}
+    for i, thing in enumerate(scene):
+        present[thing.pair] = present.get(thing.pair, 0) | 1 << i
+    return present
+
+
 def _hard(absent: Iterable[tuple[int, int]], scene: Scene) -> list[tuple[int, int]]:
-    """Those absent pairs whose colour and whose shape are there, on different things."""
+    """Those absent pairs whose colour and whose shape are there, on different things: hard to deny."""
     colours, shapes = {t.colour for t in scene}, {t.shape for t in scene}
     return [(c, s) for c, s in absent if c in colours and s in shapes]
 
 
-def _exists(scene: Scene, rng: random.Random) -> list[Candidate]:
-    """ "is there a red ring?" of allowed pairs; a "no" mostly where there is red, and a ring, but no red ring."""
-    present: dict[tuple[int, int], int] = {}
-    for i, thing in enumerate(scene):
-        present[thing.pair] = present.get(thing.pair, 0) | 1 << i
+def _exists(scene: Scene, rng: random.Random) -> list[list[Candidate]]:
+    """Candidates for a "yes" and for a "no" to "is there a red ring?", of allowed pairs.
+
+    Each picture gets one of each, so that neither the text nor the picture alone tells the answer. The "no" is mostly
+    a hard one; where all things share their colour or their shape, there is none, and half of it must do.
+    """
+    present = _present(scene)
     absent = [pair for pair in ALLOWED if pair not in present]
-    hard = _hard(absent, scene)
-    if hard and rng.random() < HARD_NEGATIVES:
-        absent = hard
-    return [_exist(pair, present.get(pair, 0)) for pair in (*present, *absent)]
+    near = _hard(absent, scene)
+    if not near:
+        colours, shapes = {t.colour for t in scene}, {t.shape for t in scene}
+        near = [(c, s) for c, s in absent if c in colours or s in shapes]
+    if near and rng.random() < NEAR_NEGATIVES:
+        absent = near
+    return [[_exist(pair, things) for pair, things in present.items()], [_exist(pair, 0) for pair in absent]]
 
 
 def _heldout_exists(scene: Scene) -> list[list[Candidate]]:
     """Candidates for a "yes" and for a hard "no" about held-out pairs, or for neither: there are as many of each."""
-    present = {t.pair for t in scene}
-    hard = _hard(sorted(HELD_OUT - present), scene)
+    present = _present(scene)
+    hard = _hard([pair for pair in sorted(HELD_OUT) if pair not in present], scene)
     if not hard:
         return []
-    shown = [_exist(pair, bits(scene, lambda t, p=pair: t.pair == p)) for pair in sorted(HELD_OUT & present)]
+    shown = [_exist(pair, things) for pair, things in present.items() if pair in HELD_OUT]
     return [shown, [_exist(pair, 0) for pair in hard]]
 
 

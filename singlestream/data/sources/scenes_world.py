@@ -130,8 +130,8 @@ def _themed(rng: random.Random, n: int, first: tuple[int, int], others: tuple[tu
 
     Those that share one differ in the other, so that colour and shape still name each of them alone.
     """
-    theme = rng.choice(("none", "none", "colour", "colour", "shape", "shape", "size"))
-    shared = rng.choice((n, rng.randint(2, n)))  # things that follow the theme
+    theme = rng.choice(("none",) * 5 + ("colour",) * 2 + ("shape",) * 2 + ("size",))
+    shared = rng.choice((n, n - 1, n - 1, rng.randint(2, n)))  # things that follow the theme
     size = rng.randrange(2)
     pairs = [first, *others]
     for i in range(len(pairs), n):
