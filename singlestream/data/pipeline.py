@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
@@ -14,6 +14,7 @@ from singlestream.config import ConfigError, DataConfig
 from singlestream.data.packing import NextFit
 from singlestream.data.processor import Entry, Processor
 from singlestream.data.record import DataError, Sentence, Source
+from singlestream.data.survey import is_question, survey
 
 EPOCHS = 1 << 31  # in effect endless; Grain's own `repeat(None)` overflows when a batch takes one element
 
@@ -83,8 +84,12 @@ def choose_texts(source: Source, index: int, data: DataConfig, rng: np.random.Ge
 
 def wanted(text: Sentence, data: DataConfig, *, any_kind: bool = False) -> bool:
     """Whether `data.texts` and (unless `any_kind`) `data.kinds` let the text in."""
-    right = data.texts == "all" or (text.answer != "") == (data.texts == "questions")
-    return right and (any_kind or not data.kinds or text.kind in data.kinds)
+    return _wanted_sort(is_question(text), text.kind, data, any_kind=any_kind)
+
+
+def _wanted_sort(question: bool, kind: str, data: DataConfig, *, any_kind: bool = False) -> bool:
+    right = data.texts == "all" or question == (data.texts == "questions")
+    return right and (any_kind or not data.kinds or kind in data.kinds)
 
 
 def training_records(source: Source, data: DataConfig) -> list[int]:
@@ -95,13 +100,9 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
     """
     count = max(1, round(data.share * len(source)))
     records = sorted(np.random.default_rng(0).permutation(len(source))[:count].tolist())
-    kinds: set[str] = set()
-    kept = []
-    for i in records:
-        texts = [text for text in source.texts(i) if wanted(text, data, any_kind=True)]
-        kinds.update(text.kind for text in texts)
-        if any(wanted(text, data) for text in texts):
-            kept.append(i)
+    sorts = survey(source).sorts
+    kinds = {kind for i in records for question, kind in sorts[i] if _wanted_sort(question, kind, data, any_kind=True)}
+    kept = [i for i in records if any(_wanted_sort(question, kind, data) for question, kind in sorts[i])]
     if missing := sorted(set(data.kinds) - kinds):
         raise ConfigError(f"config.data.kinds has {missing[0]!r}: the training texts are of {', '.join(sorted(kinds))}")
     if not kept:
@@ -178,27 +179,22 @@ def priors(source: Source) -> dict[str, Any]:
         {"text": {question: its most frequent answer}, "prefix": {first two words: answer}, "majority": answer,
         "by_kind": {kind: answer}}; questions in lower case. Ties go to the alphabetically first answer.
     """
-    return count_priors(text for i in range(len(source)) for text in source.texts(i))
-
-
-def count_priors(texts: Iterable[Sentence]) -> dict[str, Any]:
-    """`priors` of these texts; captions do not count."""
     tables: dict[str, dict[str, collections.Counter[str]]] = {"text": {}, "prefix": {}, "by_kind": {}}
     whole: collections.Counter[str] = collections.Counter()
-    for text in texts:
-        if not text.answer:
+    for (text, answer, kind), count in survey(source).counts.items():
+        if not answer:
             continue
-        question, prefix = _keys(text.text)
-        for table, key in (("text", question), ("prefix", prefix), ("by_kind", text.kind)):
-            tables[table].setdefault(key, collections.Counter())[text.answer] += 1
-        whole[text.answer] += 1
+        question, prefix = _keys(text)
+        for table, key in (("text", question), ("prefix", prefix), ("by_kind", kind)):
+            tables[table].setdefault(key, collections.Counter())[answer] += count
+        whole[answer] += count
     result: dict[str, Any] = {
         name: {key: _most_frequent(counts) for key, counts in table.items()} for name, table in tables.items()
     }
     return {**result, "majority": _most_frequent(whole) if whole else ""}
 
 
-def blind_answer(priors: dict[str, Any], question: str) -> str:
+def blind_answer(priors: Mapping[str, Any], question: str) -> str:
     """The answer that the question alone suggests: same question, else same first two words, else the majority."""
     text, prefix = _keys(question)
     return priors["text"].get(text) or priors["prefix"].get(prefix) or priors["majority"]

@@ -7,6 +7,7 @@ belongs together is said by `segments` and `part` alone (`singlestream.batch`).
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -29,6 +30,7 @@ from singlestream.data.image import (
 )
 from singlestream.data.record import DataError, Record, Sentence, Source
 from singlestream.data.sources import source_module
+from singlestream.data.survey import survey
 from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
 from singlestream.data.text import VOCABULARY, Tokenizer
 
@@ -67,21 +69,17 @@ class Processor:
     @classmethod
     def build(cls, config: Config, source: Source) -> Processor:
         """Learns vocabulary and answers from every text of the training split; the same texts give the same ones."""
-        texts: list[str] = []
-        answers: set[str] = set()
-        mentions = False
-        for i in range(len(source)):
-            for sentence in source.texts(i):
-                texts.append(sentence.text)
-                answers.add(sentence.answer)
-                mentions = mentions or bool(sentence.mentions)
+        found = survey(source)
+        texts: collections.Counter[str] = collections.Counter()
+        for (text, _, _), count in found.counts.items():
+            texts[text] += count
         return cls(
             data=config.data,
             model=config.model,
             tokenizer=Tokenizer.train(texts, config.data.vocab_size),
-            answers=tuple(sorted(answers - {""})),
+            answers=tuple(sorted({answer for _, answer, _ in found.counts} - {""})),
             region_classes={name: tuple(classes) for name, classes in source.region_classes.items()},
-            mentions=mentions,
+            mentions=found.mentions,
         )
 
     def save(self, folder: str | pathlib.Path) -> None:

@@ -59,8 +59,11 @@ class Tokenizer:
         self._encode = functools.lru_cache(maxsize=1 << 16)(self._encode_anew)
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """A vocabulary of at most `vocab_size` pieces learned from `texts`; the same texts give the same vocabulary."""
+    def train(cls, texts: Iterable[str] | Mapping[str, int], vocab_size: int) -> Tokenizer:
+        """A vocabulary of at most `vocab_size` pieces learned from `texts` (or from how often each occurs).
+
+        The same texts give the same vocabulary, in whatever order they come.
+        """
         return cls({token: i for i, token in enumerate(train_vocabulary(count_words(texts), vocab_size))})
 
     @classmethod
@@ -121,11 +124,15 @@ class Tokenizer:
         return self._backend.id_to_token(int(token_id))
 
 
-def count_words(texts: Iterable[str]) -> dict[str, int]:
+def count_words(texts: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
     """How often each word occurs, as the tokenizer splits and lower-cases text."""
+    repeated = texts if isinstance(texts, Mapping) else collections.Counter(texts)
     # Only a chunk between blanks is normalised, once for all its occurrences: a word of BERT's never crosses a blank.
     # (`split()` would also split at control characters, which BERT takes out instead.)
-    chunks = collections.Counter(chunk for text in texts for chunk in text.split(" "))
+    chunks: collections.Counter[str] = collections.Counter()
+    for text, count in repeated.items():
+        for chunk in text.split(" "):
+            chunks[chunk] += count
     normalizer = normalizers.BertNormalizer(lowercase=True)
     splitter = pre_tokenizers.BertPreTokenizer()
     counts: collections.Counter[str] = collections.Counter()

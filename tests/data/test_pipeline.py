@@ -12,7 +12,6 @@ from singlestream.batch import check_batch
 from singlestream.config import ConfigError, DataConfig
 from singlestream.data.pipeline import (
     blind_answer,
-    count_priors,
     eval_batches,
     priors,
     train_iterator,
@@ -107,15 +106,18 @@ def test_captions_kinds_and_share(source, make_processor):
 def test_settings_that_leave_nothing_are_refused(source, make_processor):
     with pytest.raises(ConfigError, match=r"config\.data\.kinds has 'size': .* of colour, count, is$"):
         train_iterator(source, make_processor(kinds=("size",)), batch_size=2, seed=0)
+    with pytest.raises(ConfigError, match="batch_size=3 is not divisible by the number of processes, 2"):
+        train_iterator(source, make_processor(), batch_size=3, seed=0, process_count=2)
+    with pytest.raises(ConfigError, match="3 rows is not divisible"):
+        next(eval_batches(source, make_processor(), batch_size=3, process_count=2))
+
+
+def test_a_source_without_captions_cannot_train_on_them(source, make_processor):
     source.texts = lambda i: (Sentence(id="a", text="a box", answer="yes"),)
     with pytest.raises(ConfigError, match=r"config\.data\.texts='captions': .* no such text"):
         train_iterator(source, make_processor(texts="captions"), batch_size=2, seed=0)
     with pytest.raises(DataError, match="no such text in this split"):
         next(eval_batches(source, make_processor(texts="captions"), batch_size=2))
-    with pytest.raises(ConfigError, match="batch_size=3 is not divisible by the number of processes, 2"):
-        train_iterator(source, make_processor(), batch_size=3, seed=0, process_count=2)
-    with pytest.raises(ConfigError, match="3 rows is not divisible"):
-        next(eval_batches(source, make_processor(), batch_size=3, process_count=2))
 
 
 def test_a_damaged_record_is_named_by_the_stream(source, make_processor):
@@ -160,7 +162,8 @@ def test_processes_share_the_evaluation(source, make_processor):
 def test_priors_count_what_the_question_alone_predicts(source):
     texts = [("What colour?", "red", "colour")] * 2 + [("What colour is it?", "blue", "colour")] * 3
     texts += [("Is it red?", "yes", "is"), ("Is it red?", "no", "is")]
-    table = count_priors(Sentence(id="", text=t, answer=a, kind=k) for t, a, k in texts)
+    source.texts = lambda i: tuple(Sentence(id="", text=t, answer=a, kind=k) for t, a, k in texts[i : i + 1])
+    table = priors(source)
     assert table == {
         "text": {"what colour?": "red", "what colour is it?": "blue", "is it red?": "no"},
         "prefix": {"what colour?": "red", "what colour": "blue", "is it": "no"},
@@ -170,8 +173,11 @@ def test_priors_count_what_the_question_alone_predicts(source):
     assert blind_answer(table, "what  Colour?") == "red"
     assert blind_answer(table, "What colour is that?") == "blue"
     assert blind_answer(table, "Why?") == "blue"
-    assert priors(source)["by_kind"] == {"colour": "blue", "is": "false", "count": "one"}
-    assert count_priors([])["majority"] == ""
+
+
+def test_priors_of_captions_are_empty(source):
+    source.texts = lambda i: (Sentence(id="", text="a box"),)
+    assert priors(source) == {"text": {}, "prefix": {}, "by_kind": {}, "majority": ""}
 
 
 def test_wrong_names_list_the_valid():
