@@ -18,9 +18,12 @@ RUNTIME = [
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
     "pillow>=11",
+    "protobuf>=5.28",
+    "rich>=13.7",
     "tensorboardX>=2.6.4",
     "tensorflow-datasets>=4.9.9,<5",
     "tokenizers>=0.22,<0.24",
+    "tqdm>=4.66",
 ]
 
 EXTRAS = {
