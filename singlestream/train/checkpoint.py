@@ -7,7 +7,9 @@ Saving is asynchronous; a step's folder gets its name when all of it is written,
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,8 +46,7 @@ class Checkpoints:
         _drop_leftovers(folder)
         policy = preservation_policy
         best = policy.BestN(
-            get_metric_fn=lambda metrics: metrics[self.metric],
-            reverse=lower_is_better(self.metric),
+            get_metric_fn=functools.partial(_score, name=self.metric),
             n=config.keep_best,
             keep_checkpoints_without_metrics=False,
         )
@@ -180,17 +181,22 @@ def read_params(folder: Path, step: int, abstract: Any) -> Any:
 
 
 def read_any_params(folder: Path, step: int) -> dict[str, Any]:
-    """Every parameter of a checkpoint, whatever its model, as {path: numpy array}."""
-    key = "ema" if has_average(folder, step) else "params"
+    """Every parameter of a checkpoint as {path: numpy array}, whatever its model; averages where there are some."""
+    tree = read_state(folder, step)
+    leaves = jax.tree_util.tree_leaves_with_path(tree["ema"] if "ema" in tree else tree["params"])
+    return {path_of(keys): leaf for keys, leaf in leaves}
+
+
+def read_state(folder: Path, step: int) -> dict[str, Any]:
+    """All of a checkpoint's state as nested dicts and lists of numpy arrays, whatever devices it was saved from."""
+    item = folder / str(step) / "state"
     with ocp.PyTreeCheckpointer() as checkpointer:
         try:
-            item = folder / str(step) / "state"
             saved = checkpointer.metadata(item).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-            tree = checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))[key]
+            return checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
         except Exception as error:
             raise _damaged(folder, step, error) from error
-    return {path_of(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def find_step(folder: Path, which: str | int, config: TrainConfig) -> int:
@@ -206,22 +212,27 @@ def find_step(folder: Path, which: str | int, config: TrainConfig) -> int:
         return have[-1]
     if which == "best":
         name = config.best_metric or "loss"
-        values = {step: _metric(folder, step, name) for step in have}
-        found = {
-            step: -value if lower_is_better(name) else value for step, value in values.items() if value is not None
-        }
-        return max(found, key=lambda step: (found[step], step)) if found else have[-1]
+        scores = {step: _score(_metrics(folder, step), name) for step in have}
+        return max(have, key=lambda step: (scores[step], step))
     if str(which).isdigit() and int(which) in have:
         return int(which)
     raise CheckpointError(f"no checkpoint {which!r} in {folder}: choose best, latest or {', '.join(map(str, have))}")
 
 
-def _metric(folder: Path, step: int, name: str) -> float | None:
-    path = folder / str(step) / "metrics" / "metrics"
+def _metrics(folder: Path, step: int) -> dict[str, float]:
+    """What evaluation found at a checkpoint; {} where there was none."""
     try:
-        return json.loads(path.read_text()).get(name)
+        return json.loads((folder / str(step) / "metrics" / "metrics").read_text())
     except (OSError, ValueError):
-        return None
+        return {}
+
+
+def _score(metrics: Mapping[str, float], name: str) -> float:
+    """The metric, higher is better; the lowest score of all where it is missing or no number."""
+    value = metrics.get(name, math.nan)
+    if math.isnan(value):
+        return -math.inf
+    return -value if lower_is_better(name) else value
 
 
 def _compare(folder: Path, step: int, saved: Any, abstract: Any) -> None:

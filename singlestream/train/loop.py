@@ -22,7 +22,7 @@ from singlestream.train.errors import CheckpointError, Interrupted, NonFiniteErr
 from singlestream.train.flops import peak_flops, train_flops
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import Totals, Writer, read_rows
-from singlestream.train.optimizer import make_optimizer, make_schedule
+from singlestream.train.optimizer import make_optimizer
 from singlestream.train.progress import Clock, Reporter
 from singlestream.train.sharding import check_rows, make_mesh, put_rows, shard_rows
 from singlestream.train.signals import Stop
@@ -106,7 +106,6 @@ class Loop:
         self.train_step = compile_train_step(step_fn, self.abstract, batch, self.mesh)
         self.eval_step = compile_eval_step(eval_fn, self.abstract, eval_batch, self.mesh)
         self.flops = train_flops(config.model, batch)
-        self.rate = make_schedule(config.train, config.train.learning_rate)
         self.checkpoints = checkpoint.Checkpoints(run.folder.checkpoints, config.train)
         self.iterator = train_iterator(
             run.source,
@@ -203,7 +202,6 @@ class Loop:
             self.report.step(step, values, rate, left)
             return
         row = self.totals.means()
-        row["learning_rate"] = float(self.rate(step - 1))
         row |= {"examples_per_second": rate, "seconds_per_step": per_step}
         peak = peak_flops(jax.devices()[0].device_kind)
         if peak is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from singlestream.train.errors import FolderError
 from singlestream.train.folder import RunFolder, write_atomic
@@ -44,27 +48,43 @@ class Writer:
     """
 
     def __init__(self, folder: RunFolder, step: int):
-        from tensorboardX import SummaryWriter
-
         self._path = folder.metrics
         rows = [row for row in read_rows(folder) if row["step"] <= step]
-        try:
+        with self._writing():
             write_atomic(self._path, "".join(json.dumps(row) + "\n" for row in rows))
-            self._events = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
-        except OSError as error:
-            raise FolderError(f"{self._path} cannot be written: {error.strerror}") from error
+            # Not tensorboardX's SummaryWriter: a full disk ends its writing thread, and nobody hears of it.
+            self._events = EventsWriter(str(folder.path / "events"), filename_suffix=f".{step}")
+            self._events.write_event(
+                Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))
+            )  # TensorBoard drops what an older file says from this step on
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        """One row; values that are numbers also become TensorBoard scalars `split/name`."""
-        with open(self._path, "a") as file:
-            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                self._events.add_scalar(f"{split}/{name}", value, step)
-        self._events.flush()
+        """One row; the numbers in it also become TensorBoard scalars `split/name`.
+
+        Raises:
+            FolderError: the disk takes no more.
+        """
+        scalars = [
+            Summary.Value(tag=f"{split}/{name}", simple_value=value)
+            for name, value in values.items()
+            if isinstance(value, int | float)
+        ]
+        with self._writing():
+            with open(self._path, "a") as file:
+                file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            self._events.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+            self._events.flush()
 
     def close(self) -> None:
-        self._events.close()
+        with self._writing():
+            self._events.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FolderError(f"metrics cannot be written into {self._path.parent}: {error.strerror}") from error
 
 
 def read_rows(folder: RunFolder) -> list[dict[str, Any]]:

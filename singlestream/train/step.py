@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from singlestream.batch import Batch, Spec
 from singlestream.config import Config
 from singlestream.objectives.total import loss_weights, total_loss
-from singlestream.train.optimizer import trainable
+from singlestream.train.optimizer import make_schedule, trainable
 from singlestream.train.state import State
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count)
@@ -37,10 +37,13 @@ def make_train_step(
 ) -> TrainStep:
     """(state, batch) -> (state, metrics).
 
-    Metrics are those of the objectives, `loss` and `gradient_norm` (before clipping, of what is trained), `examples`.
+    Metrics are those of the objectives, and `loss`, `gradient_norm` (before clipping, of what is trained),
+    `learning_rate` and `examples`, which are a step's and count 1.
     The randomness of a step is a function of `config.seed` and the step's number.
     """
     weights, parts, train = loss_weights(objectives, config.objectives), config.train.accumulate, config.train
+
+    rate = make_schedule(train, train.learning_rate)
 
     def part_fn(params: Any, kept: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
         model = nnx.merge(graphdef, params)
@@ -58,7 +61,8 @@ def make_train_step(
         trained = jax.tree.map(lambda g, on: g if on else jnp.zeros_like(g), grads, trainable(params, train))
         one = jnp.ones((), jnp.float32)
         metrics["loss"] = (weighted_loss(metrics, weights), one)
-        metrics["gradient_norm"] = (optax.global_norm(trained), one)
+        metrics["gradient_norm"] = (optax.tree.norm(trained), one)
+        metrics["learning_rate"] = (rate(state["step"]), one)
         metrics["examples"] = (batch.example_mask.sum(dtype=jnp.float32), one)
         return new, metrics
 

@@ -1,0 +1,191 @@
+"""Whole runs, small: what lies in the folder, and that stopping anywhere changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from singlestream.config import ConfigError, GroupConfig
+from singlestream.train import checkpoint, loop
+from singlestream.train.errors import FolderError, Interrupted, NonFiniteError
+from singlestream.train.folder import RunFolder
+from singlestream.train.metrics import read_rows
+from singlestream.train.paths import paths
+
+from .toy import toy_config, with_train
+
+TIMES = ("examples_per_second", "seconds_per_step")
+
+
+@pytest.fixture(scope="module")
+def calm(scenes, tmp_path_factory):
+    """A run that nothing disturbed."""
+    path = tmp_path_factory.mktemp("calm")
+    config = toy_config(scenes, best_metric="vqa/accuracy", ema_decay=0.9, optimizer="muon")
+    return config, RunFolder.at(path), loop.train(config, path)
+
+
+def final_state(folder: RunFolder):
+    return checkpoint.read_state(folder.checkpoints, checkpoint.steps(folder.checkpoints)[-1])
+
+
+def rows_without_times(folder: RunFolder):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_rows(folder)]
+
+
+def assert_same_run(folder: RunFolder, calm: RunFolder):
+    jax.tree.map(np.testing.assert_array_equal, final_state(folder), final_state(calm))
+    assert rows_without_times(folder) == rows_without_times(calm)
+
+
+def test_folder_of_a_run(calm):
+    config, folder, results = calm
+    names = {path.name for path in folder.path.iterdir() if not path.name.startswith((".", "events."))}
+    assert names == {
+        *("config.json", "vocab.txt", "answers.json", "spec.json", "heads.json", "priors.json", "metrics.jsonl"),
+        "checkpoints",
+    }
+    assert not list(folder.path.rglob("*.part"))
+    assert folder.read_config() == config
+    assert checkpoint.steps(folder.checkpoints)[-1] == 8
+    assert 0 <= results["vqa/accuracy"] <= 1 and {"vqa/blind_accuracy", "vqa/majority_accuracy"} <= results.keys()
+
+
+def test_rows_of_metrics(calm):
+    _, folder, results = calm
+    rows = read_rows(folder)
+    assert [(row["step"], row["split"]) for row in rows] == [
+        *((2, "train"), (4, "train"), (4, "validation"), (6, "train"), (8, "train"), (8, "validation"), (8, "results")),
+    ]
+    assert rows[0].keys() >= {"loss", "vqa/loss", "vqa/accuracy", "learning_rate", "gradient_norm", *TIMES}
+    # Two texts a row, but counted as what they are: a record may have fewer.
+    assert rows[0]["examples"] == 16
+    assert rows[-1].items() >= results.items()
+
+
+def test_best_and_latest_are_kept(calm):
+    config, folder, _ = calm
+    values = {row["step"]: row["vqa/accuracy"] for row in read_rows(folder) if row["split"] == "validation"}
+    best = max(values, key=lambda step: (values[step], step))
+    assert checkpoint.steps(folder.checkpoints) == sorted({best, 8})
+    assert checkpoint.find_step(folder.checkpoints, "best", config.train) == best
+
+
+def test_a_finished_run_says_so(calm, capsys):
+    config, folder, results = calm
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file()}
+    assert loop.train(config, folder.path) == results
+    assert "is finished" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file()} == before
+
+
+def test_other_settings_are_refused(calm):
+    config, folder, _ = calm
+    other = with_train(dataclasses.replace(config, seed=5), learning_rate=0.5, num_steps=9)
+    before = folder.config.read_text()
+    with pytest.raises(ConfigError, match=r"config.seed was 0 and is now 5; config.train.learning_rate was 0.001"):
+        loop.train(other, folder.path)
+    assert folder.config.read_text() == before
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_a_stopped_run_goes_on_bit_for_bit(calm, tmp_path, monkeypatch, at):
+    config, whole, _ = calm
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Stop, "asked", lambda self, step: step == at and setattr(self, "signal", 15) is None)
+        with pytest.raises(Interrupted, match=f"at step {at}") as stopped:
+            loop.train(config, tmp_path)
+    assert stopped.value.signal == signal.SIGTERM
+    loop.train(config, tmp_path)
+    assert_same_run(RunFolder.at(tmp_path), whole)
+
+
+@pytest.mark.parametrize("at", [0, 2, 5])
+def test_a_crashed_run_goes_on_bit_for_bit(calm, tmp_path, monkeypatch, at):
+    """Whatever happened after the last checkpoint is forgotten, its lines in metrics.jsonl too."""
+    config, whole, _ = calm
+    put_rows, calls = loop.put_rows, []
+
+    def failing(batch, mesh):
+        calls.append(1)
+        if len(calls) > at:
+            raise RuntimeError("power cut")
+        return put_rows(batch, mesh)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "put_rows", failing)
+        with pytest.raises(RuntimeError, match="power cut"):
+            loop.train(config, tmp_path)
+    loop.train(config, tmp_path)
+    assert_same_run(RunFolder.at(tmp_path), whole)
+
+
+def test_a_longer_run_continues(calm, tmp_path):
+    config, _, _ = calm
+    short = with_train(config, num_steps=2, schedule="constant")
+    long = with_train(config, num_steps=4, schedule="constant", log_every=1)
+    loop.train(short, tmp_path / "a")
+    loop.train(long, tmp_path / "a")
+    loop.train(long, tmp_path / "b")
+    a, b = (final_state(RunFolder.at(tmp_path / name)) for name in "ab")
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert RunFolder.at(tmp_path / "a").read_config() == long
+
+
+def test_first_step_that_is_not_finite(scenes, tmp_path):
+    config = toy_config(scenes, learning_rate=1e38, warmup_steps=1, clip_norm=0.0, log_every=8, checkpoint_every=1)
+    with pytest.raises(NonFiniteError, match=r"of step 2 is (nan|inf); the last good checkpoint is .*checkpoints/1$"):
+        loop.train(config, tmp_path)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [1]
+
+
+def test_start_from_another_run(calm, scenes, tmp_path, capsys):
+    config, folder, _ = calm
+    new = dataclasses.replace(
+        toy_config(scenes, num_steps=1, groups=(GroupConfig(pattern="^embed|^encoder", frozen=True),)),
+        init=str(folder.path),
+        objectives={"vqa": 1.0, "mlm": 1.0},
+    )
+    loop.train(new, tmp_path)
+    out = capsys.readouterr().out
+    assert "arrays taken" in out and "fresh: heads/mlm/" in out
+    assert (tmp_path / "vocab.txt").read_text() == (folder.path / "vocab.txt").read_text()
+    mine = checkpoint.read_any_params(tmp_path / "checkpoints", 1)
+    best = checkpoint.find_step(folder.checkpoints, "best", config.train)
+    theirs = checkpoint.read_any_params(folder.checkpoints, best)
+    frozen = [path for path in mine if path.startswith(("embed", "encoder"))]
+    assert frozen
+    for path in frozen:
+        np.testing.assert_array_equal(mine[path], theirs[path])
+    assert any("heads/mlm" in path for path in mine.keys() - theirs.keys())
+
+
+def test_start_from_what_is_no_run(scenes, tmp_path):
+    config = dataclasses.replace(toy_config(scenes), init=str(tmp_path / "nowhere"))
+    with pytest.raises(FolderError, match="config.init=.*nowhere.*no config.json"):
+        loop.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(train=dict(best_metric="vqa/acuracy")), "evaluation gives loss, vqa/accuracy, vqa/loss"),
+        (dict(train=dict(batch_size=12)), "batch_size=12 is not divisible by 8 devices"),
+        (dict(objectives={"vqa": 1.0, "nosuch": 1.0}), "no such objective; there are .*itm.*vqa"),
+    ],
+)
+def test_settings_that_cannot_be(scenes, tmp_path, changes, message):
+    config = toy_config(scenes, **changes.pop("train", {}))
+    with pytest.raises(ConfigError, match=message):
+        loop.train(dataclasses.replace(config, **changes), tmp_path)
+
+
+def test_profile_and_scan(scenes, tmp_path):
+    config = toy_config(scenes, model={"layers": "scan"}, num_steps=3, profile=(1, 2), accumulate=1, optimizer="lion")
+    loop.train(config, tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert any("blocks" in path for path in paths(final_state(RunFolder.at(tmp_path))["params"]))

@@ -1,0 +1,40 @@
+"""The smallest run that is one: forty generated pictures, a model of a few thousand weights, eight rows a step."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from singlestream.config import Config, DataConfig, ModelConfig, TrainConfig
+
+OPTIONS = {"train_scenes": 24, "validation_scenes": 8, "test_scenes": 4, "composition_scenes": 4}
+
+
+def toy_config(folder: Path | str, *, model: dict[str, Any] | None = None, **train: Any) -> Config:
+    """A run's settings; `folder` is where its pictures lie, `train` changes `config.train`."""
+    sizes = dict(width=16, num_layers=2, num_heads=2, mlp_dim=32, patch_size=16, image_grid=(3, 3), direction="prefix")
+    defaults = dict(
+        num_steps=8,
+        batch_size=8,
+        warmup_steps=2,
+        log_every=2,
+        eval_every=4,
+        eval_batches=1,
+        checkpoint_every=2,
+        cache_dir=jax.config.jax_compilation_cache_dir or "none",
+        huge_pages=False,
+    )
+    return Config(
+        data=DataConfig(
+            dir=str(folder), options=OPTIONS, vocab_size=120, text_length=16, max_patches=9, texts_per_row=2
+        ),
+        model=ModelConfig(**{**sizes, **(model or {})}),
+        train=TrainConfig(**{**defaults, **train}),
+    )
+
+
+def with_train(config: Config, **changes: Any) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
