@@ -254,18 +254,23 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         DataError: the data cannot be written, or is damaged.
     """
     folder = Path(data.dir or default_folder()).expanduser()
-    config = ScenesConfig(options)
-    place = folder / "scenes" / config.name / VERSION
-    try:
-        with quiet():
-            builder = Scenes(config=config, data_dir=str(folder), file_format="array_record", progress=progress)
-    except ParseError as error:
-        raise _damaged(place, str(error)) from error
-    make_once(builder, _BYTES_PER_SCENE * sum(options.sizes.values()))
+    make_once(_builder(folder, options, progress), _BYTES_PER_SCENE * sum(options.sizes.values()))
+    builder = _builder(folder, options, progress)  # anew: another process may have made the data since
     if split not in builder.info.splits:
-        raise _damaged(place, f"it lists no split {split}")
+        raise _damaged(builder.data_path, f"it lists no split {split}")
     return ScenesSource(builder, split)
 
 
-def _damaged(folder: str | Path, reason: str) -> DataError:
+def _builder(folder: Path, options: Options, progress: bool) -> Scenes:
+    config = ScenesConfig(options)
+    try:
+        with quiet():
+            return Scenes(config=config, data_dir=str(folder), file_format="array_record", progress=progress)
+    except ParseError as error:
+        raise _damaged(folder / "scenes" / config.name / VERSION, str(error)) from error
+    except OSError as error:
+        raise DataError(f"cannot read the data folder {folder}: {error}; name another by --config.data.dir=") from error
+
+
+def _damaged(folder: object, reason: str) -> DataError:
     return DataError(f"{folder} is damaged: {reason}; remove that folder and run again, it is made anew")

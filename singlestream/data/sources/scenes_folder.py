@@ -73,10 +73,10 @@ def make_once(builder: tfds.core.DatasetBuilder, needed: int) -> None:
     Raises:
         DataError: the folder cannot be written, or the disk is full.
     """
-    if builder.data_path.exists():
-        return
     parent = Path(builder.data_path.parent)
     try:
+        if builder.data_path.exists():
+            return
         parent.mkdir(parents=True, exist_ok=True)
         with _alone(parent / "lock"):
             if builder.data_path.exists():
