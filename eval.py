@@ -20,7 +20,16 @@ def main() -> None:
     import json
 
     # After the flags are known to be right: the import takes seconds.
+    from rich.console import Console
+
+    from singlestream.answers import answers_table
     from singlestream.evaluate import evaluate
+    from singlestream.train.folder import RunFolder
+    from singlestream.train.loop import use_cache
+
+    folder = RunFolder.at(WORKDIR.value)
+    if folder.is_run:
+        use_cache(folder.read_config().train.cache_dir)
 
     metrics = evaluate(
         WORKDIR.value,
@@ -29,6 +38,8 @@ def main() -> None:
         data_dir=DATA_DIR.value,
         report=REPORT.value,
     )
+    if "vqa/accuracy" in metrics:
+        Console().print(answers_table(metrics, SPLIT.value))
     print(json.dumps(metrics))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from singlestream.batch import without_image as without_image
     from singlestream.config import Config as Config
     from singlestream.config import ConfigError as ConfigError
-    from singlestream.data.image import patchify_batch as patchify
+    from singlestream.data.image import patchify_batch as patchify  # noqa: F401  (public under this name)
     from singlestream.data.processor import Processor as Processor
     from singlestream.data.record import DataError as DataError
     from singlestream.loading import load as load

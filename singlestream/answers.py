@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from singlestream.data.pipeline import blind_answer
 from singlestream.data.record import Sentence
@@ -109,3 +110,18 @@ def summarise(answered: Sequence[Answered]) -> dict[str, float]:
 def _put_share(metrics: dict[str, float], key: str, hits: Sequence[bool]) -> None:
     metrics[key] = sum(hits) / len(hits)
     metrics[f"{key}/low"], metrics[f"{key}/high"] = wilson_interval(sum(hits), len(hits))
+
+
+def answers_table(metrics: Mapping[str, float], split: str) -> Table:
+    """Accuracy by kind with its interval, beside what is reached without the picture; for a terminal."""
+    table = Table(title=f"accuracy on {split}, %", title_justify="left")
+    for name in ("kind", "model", "95%", "no picture", "question alone", "majority"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    prefix = "vqa/accuracy/"
+    kinds = [k.removeprefix(prefix) for k in metrics if k.startswith(prefix) and not k.endswith(("/low", "/high"))]
+    for kind in ("", *kinds):
+        key = f"/{kind}" if kind else ""
+        value, low, high = (100 * metrics[f"vqa/accuracy{key}{end}"] for end in ("", "/low", "/high"))
+        beside = (100 * metrics[f"vqa/{name}_accuracy{key}"] for name in ("no_image", "blind", "majority"))
+        table.add_row(kind or "all", f"{value:.1f}", f"{low:.1f}-{high:.1f}", *(f"{share:.1f}" for share in beside))
+    return table

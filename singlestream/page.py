@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def _share(metrics: Mapping[str, float], key: str) -> Share:
 
 def _table(found: Evaluation) -> list[ResultRow]:
     kinds = by_kind(found.answered)
-    rows = [("all questions", "", len(found.answered))] if found.answered else []
+    rows = [("all", "", len(found.answered))] if found.answered else []
     rows += [(kind, f"/{kind}", len(some)) for kind, some in kinds.items()] if len(kinds) > 1 else []
     names = dict(zip(("model", "blind", "majority", "no_image"), ACCURACIES, strict=True))
     return [
@@ -137,15 +136,18 @@ def _line(rows: Iterable[Mapping[str, Any]], split: str, name: str) -> list[tupl
 
 
 def choose_examples(answered: Sequence[Answered], *, right: bool, count: int = NUM_EACH) -> list[Answered]:
-    """Right or wrong answers, the first of each kind in turn, no picture twice where that can be."""
-    kinds = by_kind(each for each in answered if each.correct == right)
-    turns = [each for turn in itertools.zip_longest(*kinds.values()) for each in turn if each is not None]
+    """Right or wrong answers, one of each kind in turn; a picture comes again only where a kind has no other."""
+    waiting = list(by_kind(each for each in answered if each.correct == right).values())
+    chosen: list[Answered] = []
     seen: set[int] = set()
-    fresh, again = [], []
-    for each in turns:
-        (again if each.record in seen else fresh).append(each)
-        seen.add(each.record)
-    return (fresh + again)[:count]
+    while waiting and len(chosen) < count:
+        questions = waiting.pop(0)
+        at = next((i for i, each in enumerate(questions) if each.record not in seen), 0)
+        chosen.append(questions.pop(at))
+        seen.add(chosen[-1].record)
+        if questions:
+            waiting.append(questions)
+    return chosen
 
 
 def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]:

@@ -23,7 +23,7 @@ function percent(value, digits = 1) {
 }
 
 function interval(share) {
-  return percent(share.low) + " – " + percent(share.high);
+  return (100 * share.low).toFixed(1) + " – " + percent(share.high);
 }
 
 const SERIES = [
@@ -58,7 +58,7 @@ function resultTable(rows) {
     return element("td", {}, value, " ", element("small", {}, interval(row.model)));
   };
   const head = element("tr", {},
-    element("th", { scope: "col" }, "Kind of question"), element("th", { scope: "col", class: "count" }, "Asked"),
+    element("th", { scope: "col" }, "Kind"), element("th", { scope: "col", class: "count" }, "Asked"),
     present.map((s) => element("th", { scope: "col" }, heads[s.key])),
     element("th", { scope: "col", class: "plot" }, element("span", {}, "0"), element("span", {}, "50"), element("span", {}, "100%")));
   const body = rows.map((row, i) => element("tr", { class: i === 0 ? "all" : "" },

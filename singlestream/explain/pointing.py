@@ -1,8 +1,8 @@
 """Where words look: does the patch that a naming word attends to most lie on what the word names?
 
 The pointing score is the share of naming words whose strongest patch has its centre inside one of the boxes the word
-speaks of (the pointing game of Zhang et al., ECCV 2016, on attention). Chance is the mean share of patch centres that lie
-in those boxes: what a word reaches that points at random.
+speaks of (the pointing game of Zhang et al., ECCV 2016, on attention). Chance is the mean share of patch centres that
+lie in those boxes: what a word reaches that points at random.
 """
 
 from __future__ import annotations

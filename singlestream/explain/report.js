@@ -77,7 +77,7 @@ function showWord(example, index) {
   const word = example.words[index], weights = example.toImage(index, state.layer, state.head);
   const best = strongest(weights), most = weights[best] || 1, sum = total(weights);
   view.patches.forEach((node, i) => {
-    node.style.setProperty("--veil", (0.84 * (1 - weights[i] / most)).toFixed(3));
+    node.style.setProperty("--veil", (0.88 * (1 - weights[i] / most)).toFixed(3));
     node.classList.toggle("strongest", i === best);
   });
   for (const box of word.boxes) view.frames[box[0]].append(place(element("div", { class: "box" }), box));
@@ -94,7 +94,7 @@ function showPatch(example, index) {
   const most = Math.max(...shares) || 1;
   view.words.forEach((node, i) => node.style.setProperty("--share", (0.6 * shares[i] / most).toFixed(3)));
   view.patches.forEach((node, i) => {
-    node.style.setProperty("--veil", i === index ? 0 : 0.45);
+    node.style.setProperty("--veil", i === index ? 0 : 0.5);
     node.classList.remove("strongest");
   });
   const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);
