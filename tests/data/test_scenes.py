@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -98,6 +100,20 @@ def test_texts_are_true_for_any_seed(seed, split):
             check(things, Sentence(id="", text=text, answer=answer, kind=kind, mentions=named))
 
 
+def test_the_reader_of_the_truth_notices_lies(splits):
+    record = splits["test"][0]
+    things = seen(record, scenes.REGION_CLASSES)
+    for sentence in record.texts:
+        if sentence.mentions:
+            moved = dataclasses.replace(sentence.mentions[0], boxes=sentence.mentions[0].boxes + 0.1)
+            for mentions in (sentence.mentions[1:], (moved, *sentence.mentions[1:]), (*sentence.mentions, moved)):
+                with pytest.raises(AssertionError):
+                    check(things, dataclasses.replace(sentence, mentions=mentions))
+        lie = dataclasses.replace(sentence, answer="7") if sentence.answer else None
+        with pytest.raises(AssertionError):
+            check(things, lie or dataclasses.replace(sentence, text="four large things", mentions=()))
+
+
 def _boxes(things) -> np.ndarray:
     return np.array([t.box for t in things], np.float32).reshape(-1, 4)
 
@@ -147,8 +163,6 @@ def test_no_two_splits_share_a_scene(splits):
 
 @given(seed=st.integers(0, 2**32), split=st.sampled_from(scenes.SPLITS))
 def test_a_scene_belongs_to_one_split(seed, split):
-    import random
-
     scene = sample_scene(random.Random(seed), split)
     number = scene_number(scene)
     assert number == scene_number(tuple(reversed(scene))) and 0 <= number < 2**31

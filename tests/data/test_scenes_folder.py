@@ -49,14 +49,14 @@ def _open(folder: Path, progress: bool = False) -> scenes.ScenesSource:
 
 
 def test_a_killed_process_leaves_nothing_that_is_taken_for_data(tmp_path):
-    process = _start(tmp_path, 4000)
+    process = _start(tmp_path, 1500)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("scenes/*/incomplete.*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.communicate()
     assert list(tmp_path.glob("scenes/*/incomplete.*")) and not list(tmp_path.glob(f"scenes/*/{scenes.VERSION}"))
-    process = _start(tmp_path, 4000)
+    process = _start(tmp_path, 1500)
     process.communicate()
     assert process.returncode == 0
     assert not list(tmp_path.glob("scenes/*/incomplete.*")) and list(tmp_path.glob(f"scenes/*/{scenes.VERSION}"))
