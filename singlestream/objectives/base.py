@@ -65,7 +65,7 @@ class Objective:
 
 def masked_sum(values: Float[Array, "*S"], mask: Bool[Array, "*S"]) -> Sums:
     """Sum and count of the values where the mask is True; what is masked may be anything, NaN included."""
-    return jnp.where(mask, values, 0).sum(), mask.sum(dtype=values.dtype)
+    return jnp.where(mask, values, 0).sum(), jnp.sum(mask, dtype=values.dtype)
 
 
 def cross_entropy(
