@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from singlestream.model.config import ModelConfig
+from singlestream.model.config import ModelConfig as ModelConfig
 
 
 class ConfigError(ValueError):

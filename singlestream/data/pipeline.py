@@ -113,6 +113,7 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
 
 
 EvalItem = tuple[Batch, list[list[tuple[int, Sentence]]]]
+EvalRow = tuple[int, int, int]  # a record, and the first and last + 1 of its texts
 
 
 def eval_batches(
@@ -137,11 +138,11 @@ def eval_batches(
     if batch_size % process_count:
         raise ConfigError(f"a batch of {batch_size} rows is not divisible by the number of processes, {process_count}")
     processor = processor.unpacked()
-    rows = list(_eval_rows(source, processor.data, limit * batch_size))
-    rows += [None] * (-len(rows) % batch_size)
+    rows: list[EvalRow | None] = [*_eval_rows(source, processor.data, limit * batch_size)]
+    rows += [None] * (-len(rows) % batch_size)  # empty rows
     mine = slice(process_index * batch_size // process_count, (process_index + 1) * batch_size // process_count)
 
-    def make(batch: list[tuple[int, int, int] | None]) -> EvalItem:
+    def make(batch: list[EvalRow | None]) -> EvalItem:
         entries = [_eval_entry(source, processor.data, row) for row in batch[mine]]
         made = processor.batch([processor.row([(record, texts)] if texts else []) for _, record, texts in entries])
         return made, [[(i, text) for text in texts] for i, _, texts in entries]
@@ -150,8 +151,7 @@ def eval_batches(
     yield from grain.MapDataset.source(rows).batch(batch_size, batch_fn=list).map(make).to_iter_dataset(options)
 
 
-def _eval_rows(source: Source, data: DataConfig, limit: int) -> Iterator[tuple[int, int, int]]:
-    """(record, first, last + 1 of its wanted texts) of each row."""
+def _eval_rows(source: Source, data: DataConfig, limit: int) -> Iterator[EvalRow]:
     made = 0
     for i in range(len(source)):
         count = sum(wanted(text, data, any_kind=True) for text in source.texts(i))
@@ -164,7 +164,7 @@ def _eval_rows(source: Source, data: DataConfig, limit: int) -> Iterator[tuple[i
         raise DataError(f"config.data.texts={data.texts!r}: source {data.name!r} has no such text in this split")
 
 
-def _eval_entry(source: Source, data: DataConfig, row: tuple[int, int, int] | None) -> tuple[int, Any, list[Sentence]]:
+def _eval_entry(source: Source, data: DataConfig, row: EvalRow | None) -> tuple[int, Any, list[Sentence]]:
     if row is None:
         return -1, None, []
     i, first, last = row

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import os
 import pathlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from singlestream.batch import Batch, Patches, Spec, Text
+from singlestream.batch import Batch, Patches, Regions, Spec, Text
 from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
 from singlestream.data.image import (
     Augmentation,
@@ -139,7 +140,7 @@ class Processor:
     def count_patches(self, record: Record) -> int:
         """Image tokens that the record takes."""
         size, budget = self.model.patch_size, self.data.max_patches
-        grids = (patch_grid(*image.shape[:2], size, budget) for image in record.images)
+        grids = (patch_grid(image.shape[0], image.shape[1], size, budget) for image in record.images)
         return sum(rows * cols for rows, cols in grids)
 
     def unpacked(self) -> Processor:
@@ -180,7 +181,7 @@ class Processor:
             group, _, field = name.rpartition("/")
             groups[group][field] = value
         text = Text(**groups["text"], slots=self.num_examples)
-        inputs = {"text": text, "image": Patches(**groups["image"])}
+        inputs: dict[str, Text | Patches | Regions] = {"text": text, "image": Patches(**groups["image"])}
         return Batch(inputs=inputs, targets=groups["targets"], **groups[""])
 
     def batch_of(self, images: Sequence[Picture | Sequence[Picture]], texts: Sequence[str]) -> Batch:
@@ -205,17 +206,18 @@ class Processor:
         return plain.batch(rows)
 
     def _pictures(self, image: Picture | Sequence[Picture], i: int) -> tuple[np.ndarray, ...]:
-        if isinstance(image, (list, tuple)):
+        if not isinstance(image, Picture):
             return tuple(read_image(part, _name(part, f"image {i}, picture {n}")) for n, part in enumerate(image))
-        picture = read_image(image, _name(image, f"image {i}"))
+        name = _name(image, f"image {i}")
+        picture = read_image(image, name)
         divide = getattr(source_module(self.data.name), "pictures", None) if self.model.num_images > 1 else None
-        return tuple(divide(picture)) if divide else (picture,)
+        return tuple(divide(picture, name)) if divide else (picture,)
 
     def _empty_row(self) -> Row:
         t, n, k = self.num_examples * self.data.text_length, self.num_patches, self.num_examples
         ints = {f"text/{name}": np.zeros(t, np.int32) for name in ("positions", "types", "segments", "part")}
         ints |= {f"image/{name}": np.zeros(n, np.int32) for name in ("index", "segments", "part")}
-        row = {
+        row: Row = {
             "text/ids": np.full(t, self.tokenizer.pad_id, np.int32),
             **ints,
             "image/pixels": np.zeros((n, self.model.window**2 * 3), np.uint8),
@@ -287,8 +289,8 @@ class Processor:
 
 
 def _name(image: Any, name: str) -> str:
-    """A path names itself in an error; an image in memory is named by its place."""
-    return "" if isinstance(image, (str, pathlib.PurePath)) else name
+    """What errors call an image: a path by itself, one in memory by its place."""
+    return str(image) if isinstance(image, (str, os.PathLike)) else name
 
 
 def _read_json(path: pathlib.Path, kind: type) -> Any:

@@ -51,6 +51,7 @@ class Tokenizer:
             raise DataError("the vocabulary's ids have gaps or repeat: one token a line, every line another one")
         self.vocabulary = dict(vocabulary)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self.vocabulary[t] for t in SPECIAL)
+        self._tokens = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
         self._backend = Backend(models.WordPiece(self.vocabulary, unk_token="[UNK]"))
         self._backend.normalizer = normalizers.BertNormalizer(lowercase=True)
         self._backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -85,8 +86,7 @@ class Tokenizer:
 
     def save(self, folder: str | pathlib.Path) -> None:
         """Writes `vocab.txt` into the folder."""
-        tokens = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
-        (pathlib.Path(folder) / VOCABULARY).write_text("\n".join(tokens) + "\n", encoding="utf-8")
+        (pathlib.Path(folder) / VOCABULARY).write_text("\n".join(self._tokens) + "\n", encoding="utf-8")
 
     @property
     def vocab_size(self) -> int:
@@ -121,7 +121,7 @@ class Tokenizer:
 
     def token(self, token_id: int | np.integer) -> str:
         """The piece with this id, as in the vocabulary (`##ing`)."""
-        return self._backend.id_to_token(int(token_id))
+        return self._tokens[int(token_id)]
 
 
 def count_words(texts: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
@@ -143,11 +143,12 @@ def count_words(texts: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
 
 
 def train_vocabulary(counts: Mapping[str, int], vocab_size: int) -> list[str]:
-    """The WordPiece vocabulary of words with their counts: special tokens, characters, then the most frequent pairs.
+    """The WordPiece vocabulary of words with their counts: special tokens, characters, then whole words or pieces.
 
-    The algorithm of `tokenizers` (byte-pair merges with BERT's `##`), but a tie goes to the alphabetically first pair,
-    so that the result depends on the counts alone; `tokenizers` breaks ties by the order of a hash table, which changes
-    from run to run (https://github.com/huggingface/tokenizers/issues/1794).
+    Where all words fit they are taken whole. Else it is the algorithm of `tokenizers` (byte-pair merges with BERT's
+    `##`, most frequent pair first), but a tie goes to the alphabetically first pair, so that the result depends on the
+    counts alone; `tokenizers` breaks ties by the order of a hash table, which changes from run to run
+    (https://github.com/huggingface/tokenizers/issues/1794).
 
     Args:
         counts: word -> number of occurrences.
@@ -161,6 +162,9 @@ def train_vocabulary(counts: Mapping[str, int], vocab_size: int) -> list[str]:
             letters[piece] += counts[word]
     vocabulary = list(SPECIAL) + sorted(letters, key=lambda c: (-letters[c], c))[: vocab_size - len(SPECIAL)]
     known = set(vocabulary)
+    if len(known.union(words)) <= vocab_size:
+        # No room is spent on the pieces that merging would pass through on its way to the words.
+        return vocabulary + sorted(set(words) - known, key=lambda word: (-counts[word], word))
     merges = _Merges(splits, [counts[word] for word in words])
     while len(vocabulary) < vocab_size and (pair := merges.best()) is not None:
         merged = pair[0] + pair[1].removeprefix(CONTINUES)

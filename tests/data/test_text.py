@@ -70,15 +70,22 @@ def test_damaged_vocabulary_is_named(tmp_path):
         Tokenizer.from_file(tmp_path / "vocab.txt")
 
 
-def test_the_most_frequent_pair_is_merged_first():
-    # aab x 3, ab x 2: characters by frequency, then a+##b (2), ##a+##b (3, most frequent), a+##ab (3), the tie by name.
-    assert train_vocabulary({"aab": 3, "ab": 2}, 100) == [*SPECIAL, "##b", "a", "##a", "##ab", "aab", "ab"]
-    assert train_vocabulary({"aab": 3, "ab": 2}, 9) == [*SPECIAL, "##b", "a", "##a", "##ab"]
-    assert train_vocabulary({"aab": 3, "ab": 2}, 7) == [*SPECIAL, "##b", "a"]
+def test_words_that_fit_are_taken_whole():
+    assert train_vocabulary({"aab": 3, "ab": 2}, 10) == [*SPECIAL, "##b", "a", "##a", "aab", "ab"]
+
+
+def test_else_the_most_frequent_pair_is_merged_first():
+    # Characters by frequency; then ##a+##b (3, before a+##a by name), a+##ab (3), a+##b (2).
+    counts = {"aab": 3, "ab": 2, "aabb": 1, "ba": 1}
+    characters = [*SPECIAL, "##b", "a", "##a", "b"]
+    assert train_vocabulary(counts, 12) == [*characters, "##ab", "aab", "ab"]
+    assert train_vocabulary(counts, 10) == [*characters, "##ab"]
+    assert train_vocabulary(counts, 7) == [*SPECIAL, "##b", "a"]
 
 
 def test_repeated_letters_merge_without_overlap():
-    assert train_vocabulary({"aaaaa": 1}, 100) == [*SPECIAL, "##a", "a", "##aa", "##aaaa", "aaaaa"]
+    assert train_vocabulary({"aaaaa": 2, "aaaaaa": 2}, 8) == [*SPECIAL, "##a", "a", "##aa"]
+    assert train_vocabulary({"aaaaa": 2, "aaaaab": 1, "bb": 1}, 11)[-2:] == ["##aa", "##aaaa"]
 
 
 words = st.lists(st.text("abcd", min_size=1, max_size=6), min_size=1, max_size=30)

@@ -6,7 +6,7 @@ A file `NAME.py` here is `config.data.name = "NAME"` (a file `NAME_more.py` is a
     Options                            a frozen dataclass of its own settings, `config.data.options`
     open_split(data, options, split, *, progress) -> Source
     AUGMENT: {name: function}          optional: augmentations of its own, `config.data.augment`
-    pictures(image) -> images          optional: the pictures of one example from the image that people hand over
+    pictures(image, name) -> images    optional: the pictures of one example from the one image that people hand over
 """
 
 from __future__ import annotations
