@@ -207,7 +207,7 @@ def _build(cls: type, values: Mapping[str, Any], key: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise ConfigError(f"{key}.{unknown[0]}: no such key; {key} has {', '.join(sorted(fields))}")
+        raise ConfigError(f"{key}.{unknown[0]}: no such key; {key} has {', '.join(sorted(fields)) or 'none'}")
     built = {name: _convert(hints[name], value, f"{key}.{name}") for name, value in values.items()}
     try:
         return cls(**built)
