@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -63,21 +64,37 @@ def _say(error: Any) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """Parses flags; whatever is wrong with them, or with the config file that one of them names, becomes one line."""
+    for argument in argv[1:]:
+        path = argument.removeprefix("--config=").partition(":")[0]
+        if path != argument and not os.path.isfile(path):
+            fail(f"{argument}: no such file")
     try:
         rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        fail(error)
-    except (ConfigError, OSError) as error:
+    except (flags.Error, ConfigError, OSError) as error:
         fail(error)
     except Exception as error:  # a config file is code: it may raise anything
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        fail(f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})")
+        fail(_explain(error, argv))
     if rest[1:]:
         fail(f"unexpected argument {rest[1]!r}: flags are written --name=value")
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS["verbosity"].using_default_value = False
         logging.set_verbosity(logging.ERROR)  # the libraries' own accounts of each checkpoint
     return rest
+
+
+def _explain(error: Exception, argv: Sequence[str]) -> str:
+    """What a config file, or ml_collections setting one of its keys, raised."""
+    text = str(error)
+    unknown, meant = re.search(r"\w+", text), re.search(r'Did you mean "(\w+)"', text)
+    for argument in argv[1:]:
+        key = argument.partition("=")[0]
+        if isinstance(error, AttributeError | KeyError) and unknown and f".{unknown[0]}." in f"{key}.":
+            return f"{argument}: no such setting{f', did you mean {meant[1]}?' if meant else ''}"
+    if "get_config" in text and isinstance(error, AttributeError):
+        return "the config file has no function get_config()"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+    return f"{type(error).__name__}: {text}{where}"
 
 
 def use_huge_pages(environ: Mapping[str, str] = os.environ) -> None:
