@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Shaped, UInt8
 
-Array = jax.Array | np.ndarray
+if TYPE_CHECKING:
+    # A checker would want a cast wherever an array meets Flax; what arrays must be, jaxtyping checks in the tests.
+    Array = Any
+else:
+    Array = jax.Array | np.ndarray
 
 TEXT, IMAGE = 0, 1  # values of Stream.modality
 
@@ -51,7 +55,7 @@ def _pytree(cls: type) -> type:
         return [getattr(value, name) for name in names], meta(value)
 
     def unflatten(aux: tuple[Any, ...], leaves: Any) -> Any:
-        value = object.__new__(cls)
+        value: Any = object.__new__(cls)
         for name, leaf in (*zip(names, leaves, strict=True), *zip(static, aux, strict=True)):
             object.__setattr__(value, name, leaf)
         return value

@@ -1,6 +1,6 @@
 """Every shipped config builds, says what it claims, and makes the model that its golden file describes.
 
-    python -m tests.test_configs        # writes the golden files anew, after a change that is meant
+python -m tests.test_configs        # writes the golden files anew, after a change that is meant
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ def make_train_step(
     return step_fn
 
 
-def _whole(part_fn: Callable, weights: Mapping[str, float], params: Any, kept: Any, batch: Batch, key: jax.Array):
+def _whole(
+    part_fn: Callable, weights: Mapping[str, float], params: Any, kept: Any, batch: Batch, key: jax.Array
+) -> tuple[Any, Metrics, Any]:
     """Gradients, metrics and the objectives' state of a batch computed in one go."""
 
     def loss_fn(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
@@ -88,7 +90,9 @@ def _in_parts(num: int) -> Callable:
     it), then each part's sums are differentiated over the whole batch's counts.
     """
 
-    def gradients_of(part_fn: Callable, weights: Mapping[str, float], params: Any, kept: Any, batch: Batch, key: Any):
+    def gradients_of(
+        part_fn: Callable, weights: Mapping[str, float], params: Any, kept: Any, batch: Batch, key: Any
+    ) -> tuple[Any, Metrics, Any]:
         # Rows i, i + num, ... make part i: under data parallelism every device has its share of every part.
         split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, num, *x.shape[1:]), 0, 1), batch)
         parts = (split, jax.random.split(key, num))
@@ -123,8 +127,8 @@ def _average(ema: Any, params: Any, step: jax.Array, decay: float) -> Any:
     Without the ramp the average of a short run would mostly be its random start.
     """
     n = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + n) / (10 + n))
-    return jax.tree.map(lambda average, p: average + (1 - decay) * (p - average), ema, params)
+    rate = 1 - jnp.minimum(decay, (1 + n) / (10 + n))
+    return jax.tree.map(lambda average, p: average + rate * (p - average), ema, params)
 
 
 def make_eval_step(graphdef: Any, objectives: Mapping[str, Any], config: Config, spec: Spec) -> EvalStep:

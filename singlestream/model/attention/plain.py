@@ -21,7 +21,7 @@ def plain(
     weights: bool = False,
 ) -> tuple[Float[Array, "B L H C"], Float[Array, "B H L L"] | None]:
     """Softmax attention; `q` comes scaled. The softmax runs in float32 or wider."""
-    # Heads go before tokens, once: XLA's CPU backend then multiplies contiguous matrices (half the time of "bqhd,bkhd").
+    # Heads go before tokens, once: XLA on CPU then multiplies contiguous matrices (half the time of "bqhd,bkhd").
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     scores = jnp.einsum("bhqc,bhkc->bhqk", q, k)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
