@@ -36,10 +36,10 @@ def get_config() -> ml_collections.ConfigDict:
         ),
         objectives={"vqa": 1.0},
         train=TrainConfig(
-            num_steps=1500,
+            num_steps=1000,
             batch_size=32,
             learning_rate=5e-4,
-            warmup_steps=200,
+            warmup_steps=100,
             weight_decay=0.05,
             eval_every=200,
             eval_batches=0,
