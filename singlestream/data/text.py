@@ -166,7 +166,8 @@ def train_vocabulary(counts: Mapping[str, int], vocab_size: int) -> list[str]:
         # No room is spent on the pieces that merging would pass through on its way to the words.
         return vocabulary + sorted(set(words) - known, key=lambda word: (-counts[word], word))
     merges = _Merges(splits, [counts[word] for word in words])
-    while len(vocabulary) < vocab_size and (pair := merges.best()) is not None:
+    while len(vocabulary) < vocab_size:
+        pair = merges.best()
         merged = pair[0] + pair[1].removeprefix(CONTINUES)
         merges.apply(pair, merged)
         if merged not in known:  # two pairs can spell the same piece
@@ -195,13 +196,12 @@ class _Merges:
             self.where[pair].add(i)
         return set(pairs)
 
-    def best(self) -> tuple[str, str] | None:
-        """The most frequent pair; None when every word is one piece."""
-        while self.heap:
+    def best(self) -> tuple[str, str]:
+        """The most frequent pair; there is one as long as a word is in pieces."""
+        while True:
             count, pair = heapq.heappop(self.heap)
             if self.pairs[pair] == -count > 0:  # else an entry from before a change; the newer one is in the heap too
                 return pair
-        return None
 
     def apply(self, pair: tuple[str, str], merged: str) -> None:
         changed: set[tuple[str, str]] = set()
