@@ -179,7 +179,8 @@ def _answers_fn(graphdef: Any, count: int) -> Any:
     @jax.jit
     def answers(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, params)
-        return jax.lax.top_k(jax.nn.softmax(model.heads["vqa"](model(batch)), axis=-1), count)
+        probability, ids = jax.lax.top_k(jax.nn.softmax(model.heads["vqa"](model(batch)), axis=-1), count)
+        return probability, ids
 
     return answers
 

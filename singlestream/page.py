@@ -226,6 +226,6 @@ def group_words(processor: Processor, sentence: Sentence) -> tuple[list[Word], l
         start, end = tokens.spans[piece[0]][0], tokens.spans[piece[-1]][1]
         text = sentence.text[start:end] if end else tokenizer.token(tokens.ids[piece[0]])
         named = [m for m in sentence.mentions if end and start < m.end and end > m.start]
-        boxes = [(m.index, *map(float, box)) for m in named for box in m.boxes]
+        boxes = [(float(m.index), *map(float, box)) for m in named for box in m.boxes]
         words.append(Word(text=text, boxes=boxes))
     return words, pieces

@@ -31,7 +31,7 @@ def toy_example(rng: np.random.Generator, number: int, *, picture_reads: bool) -
     """A question about the colour of a square; heads of the third layer look at it from its name."""
     colour, wrong = rng.permutation(list(COLOURS))[:2]
     corner = (int(rng.integers(2, 32)), int(rng.integers(2, 32)))
-    box = (0, corner[1] / 48, corner[0] / 48, (corner[1] + 14) / 48, (corner[0] + 14) / 48)
+    box = (0.0, corner[1] / 48, corner[0] / 48, (corner[1] + 14) / 48, (corner[0] + 14) / 48)
     words = [Word(text=w) for w in ("[CLS]", "what", "colour", "is", "the")] + [Word(text="square", boxes=[box])]
     words += [Word(text="?"), Word(text="[SEP]")]
     patches, layers, heads = toy_patches(), 4, 3

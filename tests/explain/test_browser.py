@@ -1,0 +1,154 @@
+"""The page in a real browser: Debian's chromium, headless. Skipped where there is none."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from singlestream.explain.report import Report, write_report
+from tests.explain.toy_report import toy_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here (Debian: apt-get install chromium-driver)"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        yield driver
+        driver.quit()
+
+
+def show(browser: Any, report: Report, folder: Path, *, width: int = 1280) -> None:
+    write_report(report, folder / "report.html")
+    size = dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((folder / "report.html").as_uri())
+
+
+def complaints(browser: Any) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser")]
+
+
+def veils(browser: Any) -> list[str]:
+    script = "return [...document.querySelectorAll('.patch')].map((n) => n.style.getPropertyValue('--veil'))"
+    return browser.execute_script(script)
+
+
+def text_of(browser: Any, selector: str) -> str:
+    return browser.execute_script("return document.querySelector(arguments[0]).textContent", selector)
+
+
+def hover(browser: Any, selector: str) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    node = browser.find_element(By.CSS_SELECTOR, selector)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", node)
+    ActionChains(browser).move_to_element(node).perform()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("picture_reads", [True, False])
+def test_it_opens_without_complaint_and_fits(browser, tmp_path, width, picture_reads):
+    show(browser, toy_report(picture_reads=picture_reads), tmp_path, width=width)
+    assert browser.execute_script("return document.querySelectorAll('.thumb').length") == 18
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return document.querySelectorAll('main b').length") >= 4
+    assert "<b>colour</b>" in text_of(browser, ".thumb")  # markup in a text is shown, not obeyed
+    assert complaints(browser) == []
+
+
+def test_pointing_at_a_word_changes_the_map(browser, tmp_path):
+    report = toy_report()
+    show(browser, report, tmp_path)
+    before = veils(browser)
+    assert "“square”" in text_of(browser, ".saying")
+    hover(browser, "[data-word='1']")
+    assert veils(browser) != before and "“what”" in text_of(browser, ".saying")
+    # The map is the chosen head's: the strongest patch is where its weight is largest.
+    strongest = int(report.examples[0].to_image[2, 1, 1].argmax())
+    assert float(veils(browser)[strongest]) == 0
+    hover(browser, "h1")
+    assert veils(browser) == before
+    assert complaints(browser) == []
+
+
+def test_true_boxes_can_be_switched_off(browser, tmp_path):
+    show(browser, toy_report(), tmp_path)
+    shown = "return getComputedStyle(document.querySelector('.box')).display"
+    assert browser.execute_script(shown) == "block"
+    browser.execute_script("document.querySelector('input[type=checkbox]').click()")
+    assert browser.execute_script(shown) == "none"
+
+
+@pytest.mark.parametrize(("picture_reads", "says"), [(True, "This patch gives"), (False, "the picture reads no words")])
+def test_pointing_at_a_patch_shows_words(browser, tmp_path, picture_reads, says):
+    show(browser, toy_report(picture_reads=picture_reads), tmp_path)
+    hover(browser, "[data-patch='14']")
+    assert says in text_of(browser, ".saying")
+    shares = "return [...document.querySelectorAll('.word')].map((n) => +n.style.getPropertyValue('--share'))"
+    assert max(browser.execute_script(shares)) == pytest.approx(0.6)
+    assert complaints(browser) == []
+
+
+def test_layers_and_heads_can_be_chosen(browser, tmp_path):
+    show(browser, toy_report(), tmp_path)
+    before = veils(browser)
+    assert "layer 3, head 2" in text_of(browser, ".saying")
+    browser.execute_script("document.querySelector(\"[data-layer='0'][data-head='2']\").click()")
+    assert veils(browser) != before and "layer 1, head 3" in text_of(browser, ".saying")
+    choose = "const n = document.querySelector(arguments[0]); n.value = 'mean'; n.dispatchEvent(new Event('change'))"
+    browser.execute_script(choose, "#choose-layer")
+    browser.execute_script(choose, "#choose-head")
+    assert "mean of the layers, mean of the heads" in text_of(browser, ".saying")
+
+
+def test_the_keyboard_reaches_words_and_patches(browser, tmp_path):
+    from selenium.webdriver import ActionChains, Keys
+
+    show(browser, toy_report(), tmp_path)
+    browser.execute_script("document.querySelector(\"[data-patch='0']\").focus()")
+    ActionChains(browser).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN).perform()
+    assert browser.execute_script("return document.activeElement.dataset.patch") == "7"
+    assert "This patch gives" in text_of(browser, ".saying")
+    browser.execute_script("document.querySelector(\"[data-word='2']\").focus()")
+    assert "“colour”" in text_of(browser, ".saying")
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    hover(browser, "h1")
+    assert "“colour”" in text_of(browser, ".saying")  # held
+    assert complaints(browser) == []
+
+
+def test_another_example_and_a_filter(browser, tmp_path):
+    report = toy_report()
+    show(browser, report, tmp_path)
+    browser.execute_script("document.querySelector(\"[data-example='4']\").click()")
+    assert report.examples[4].predicted in text_of(browser, ".verdict")
+    browser.execute_script("document.querySelectorAll('.filter')[1].click()")
+    visible = "return [...document.querySelectorAll('.thumb')].filter((n) => n.offsetParent).length"
+    assert browser.execute_script(visible) == sum(e.predicted != e.answer for e in report.examples)
+    assert complaints(browser) == []
+
+
+def test_a_page_without_examples(browser, tmp_path):
+    show(browser, Report(title="a run", subtitle="of pre-training", other=[("mlm/accuracy", 0.5)]), tmp_path)
+    assert "mlm/accuracy" in text_of(browser, "dl")
+    assert complaints(browser) == []

@@ -1,0 +1,72 @@
+"""The pointing score on a row whose answer one can read off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from singlestream.batch import Patches, Regions, Text, make_batch
+from singlestream.explain.pointing import add_counts, centres, count_pointing, image_to_text, inside, text_to_image
+
+
+def four_patches(segments: list[int] | None = None) -> Patches:
+    """A 2 x 2 grid in raster order."""
+    yx = np.array([[[0, 0], [0, 1], [1, 0], [1, 1]]], np.int32)
+    return Patches(
+        pixels=np.zeros((1, 4, 12), np.uint8),
+        yx=yx,
+        grid=np.full((1, 4, 2), 2, np.int32),
+        segments=None if segments is None else np.array([segments], np.int32),
+    )
+
+
+def test_centres_are_x_then_y():
+    wanted = [[[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]]
+    np.testing.assert_allclose(centres(four_patches()), wanted)
+    boxes = np.array([[[0.0, 0.2, 0.4, 0.4]]], np.float32)
+    np.testing.assert_allclose(centres(Regions(features=np.zeros((1, 1, 3), np.float32), boxes=boxes)), [[[0.2, 0.3]]])
+
+
+def test_a_box_of_zeros_holds_nothing():
+    points = np.zeros((1, 1, 2), np.float32)
+    assert not inside(points, np.zeros((1, 2, 5, 4), np.float32)).any()
+
+
+def test_pointing_by_hand():
+    """Four tokens: one that names the right column, its continuation, one that names nothing, one that names a corner.
+
+    Head 0 looks at patch 1, head 1 at patch 2, whatever the word.
+    """
+    boxes = np.zeros((1, 4, 5, 4), np.float32)
+    boxes[0, :2, 0] = 0.5, 0, 1, 1
+    boxes[0, 3, 0] = 0, 0.5, 0.5, 1
+    boxes[0, 3, 1] = 0.5, 0, 1, 0.5
+    ids = np.array([[9, 50, 9, 9]], np.int32)
+    batch = make_batch(text=Text(ids=ids), image=four_patches(), targets={"word_boxes": boxes})
+    attention = np.zeros((1, 1, 2, 8, 8), np.float32)
+    attention[0, 0, 0, :4, 4 + 1] = 0.6
+    attention[0, 0, 1, :4, 4 + 2] = 0.6
+    attention[..., :4, 0] = 0.9  # a word's own weight on words does not count
+    counts = count_pointing(attention, batch=batch, continuations=(50,))
+    np.testing.assert_array_equal(counts.hits, [[2, 1]])
+    assert float(counts.words) == 2
+    assert float(counts.chance) == pytest.approx(0.5 + 0.5)
+    assert float(add_counts(counts, counts).words) == 4
+
+
+def test_padding_and_other_pictures_are_no_chance():
+    """Patches 2 and 3 are padding: a box over the right column then holds one patch of two."""
+    boxes = np.zeros((1, 2, 5, 4), np.float32)
+    boxes[0, :, 0] = 0.5, 0, 1, 1
+    segments = np.array([[1, 0]], np.int32)
+    text = Text(ids=np.array([[9, 9]], np.int32), segments=segments)
+    batch = make_batch(text=text, image=four_patches([1, 1, 0, 0]), targets={"word_boxes": boxes})
+    counts = count_pointing(np.ones((1, 1, 1, 6, 6), np.float32), batch=batch, continuations=())
+    assert float(counts.words) == 1 and float(counts.chance) == 0.5
+
+
+def test_blocks_of_attention():
+    batch = make_batch(text=Text(ids=np.array([[9, 9]], np.int32)), image=four_patches())
+    attention = np.arange(36, dtype=np.float32).reshape(1, 1, 1, 6, 6)
+    np.testing.assert_array_equal(text_to_image(attention, batch=batch)[0, 0, 0], attention[0, 0, 0, :2, 2:])
+    np.testing.assert_array_equal(image_to_text(attention, batch=batch)[0, 0, 0], attention[0, 0, 0, 2:, :2])
