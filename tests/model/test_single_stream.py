@@ -158,7 +158,12 @@ def test_regions_enter_with_their_boxes():
 
     def pooled(boxes):
         return np.asarray(
-            run(make_batch(text=Text(ids=np.array([[2, 6, 3]], np.int32)), image=Regions(features=features, boxes=boxes)), config)[0].pooled
+            run(
+                make_batch(
+                    text=Text(ids=np.array([[2, 6, 3]], np.int32)), image=Regions(features=features, boxes=boxes)
+                ),
+                config,
+            )[0].pooled
         )
 
     assert np.abs(pooled(boxes) - pooled(boxes[:, ::-1])).max() > 1e-4
@@ -166,7 +171,11 @@ def test_regions_enter_with_their_boxes():
 
 def test_the_wrong_kind_of_image_is_named():
     with pytest.raises(BatchError, match="reads Patches with 48 numbers each.*got Regions with 9"):
-        toy_model()(make_batch(text=Text(ids=np.array([[2, 6, 3]], np.int32)), image=Regions(features=np.zeros((1, 3, 9), np.float32))))
+        toy_model()(
+            make_batch(
+                text=Text(ids=np.array([[2, 6, 3]], np.int32)), image=Regions(features=np.zeros((1, 3, 9), np.float32))
+            )
+        )
 
 
 def test_bad_settings_are_named():
