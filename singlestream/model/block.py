@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +33,22 @@ def param_dtype(config: ModelConfig) -> jnp.dtype:
     return jnp.promote_types(jnp.float32, jnp.float64 if config.dtype == "float64" else jnp.float32)
 
 
-def dense(config: ModelConfig, features_in: int, features_out: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+class Dense(nnx.Linear):
+    """`nnx.Linear` over tokens flattened to one axis.
+
+    With [B, L, D] the gradient of the kernel contracts two axes, and XLA's CPU backend first writes a transposed copy
+    of an operand, into which it fuses everything that led to it (all earlier layers' gradients of the residual
+    stream, computed again). With [B * L, D] there is no copy: 0.75 of the CPU time of a quickstart step.
+    """
+
+    def __call__(self, inputs: Float[Array, "... D"], out_sharding: Any = None) -> Float[Array, "... E"]:
+        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
+        return flat.reshape(*inputs.shape[:-1], flat.shape[-1])
+
+
+def dense(config: ModelConfig, features_in: int, features_out: int, *, rngs: nnx.Rngs) -> Dense:
     """A projection with bias, in the model's dtypes."""
-    return nnx.Linear(
+    return Dense(
         features_in,
         features_out,
         kernel_init=initializer("dense", config),
@@ -88,7 +102,9 @@ class SelfAttention(nnx.Module):
         self, x: Float[Array, "B L D"], visibility: Visibility, *, weights: bool = False
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B H L L"] | None]:
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
-        qkv = jnp.einsum("bld,dce->blce", x, kernel) + bias
+        # One flat product, as in `Dense`.
+        flat = x.reshape(-1, x.shape[-1]) @ kernel.reshape(kernel.shape[0], -1) + bias.reshape(-1)
+        qkv = flat.reshape(*x.shape[:2], *bias.shape)
         q, k, v = (split_heads(qkv[:, :, i], self.num_heads) for i in range(3))
         out, attention = attend(q, k, v, visibility, implementation=self.implementation, weights=weights)
         return self.out(merge_heads(out)), attention
