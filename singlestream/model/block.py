@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,19 @@ from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer, zeros
 from singlestream.model.visibility import Visibility
 
+
+def gelu(x: Float[Array, ...]) -> Float[Array, ...]:
+    """x * Phi(x) by the error function (Hendrycks & Gimpel 2016), as torch computes it.
+
+    `jax.nn.gelu(approximate=False)` calls erfc for the sake of the far left tail, whose branches take XLA on CPU three
+    times as long; the two differ by less than 1e-6. In float32 or wider, since 1 + erf cancels on the left.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
 }
