@@ -32,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
         ),
         objectives={"vqa": 1.0, "locate": 1.0},
         train=TrainConfig(
-            num_steps=3500,
+            num_steps=4200,
             batch_size=12,
             optimizer="muon",
             learning_rate=2e-3,
@@ -40,8 +40,8 @@ def get_config() -> ml_collections.ConfigDict:
             schedule="linear",
             warmup_steps=100,
             weight_decay=0.01,
-            eval_every=500,
-            checkpoint_every=500,
+            eval_every=600,
+            checkpoint_every=600,
             best_metric="vqa/accuracy",
         ),
     ).to_config_dict()
