@@ -18,7 +18,7 @@ from singlestream.data.record import Record, Sentence
 from singlestream.evaluate import Evaluation
 from singlestream.explain.pointing import image_to_text, text_to_image
 from singlestream.explain.report import Curve, Example, PointingResult, Report, ResultRow, Share, Word, write_report
-from singlestream.explain.scores import calibration
+from singlestream.explain.scores import CalibrationBin, calibration
 from singlestream.train.metrics import read_rows
 
 NUM_EACH = 12  # examples of right and of wrong answers
@@ -31,15 +31,17 @@ def write_page(found: Evaluation, path: Path) -> None:
 
 def make_report(found: Evaluation) -> Report:
     """Everything on the page; examples are drawn evenly from the kinds of questions."""
-    error, bins = None, ()
+    error: float | None = None
+    bins: tuple[CalibrationBin, ...] = ()
     if found.answered:
         probability = np.array([each.probability for each in found.answered])
         error, bins = calibration(probability, np.array([each.correct for each in found.answered]))
+    asked = f", {len(found.answered):,} questions" if found.answered else ""
     shown = [each for right in (False, True) for each in choose_examples(found.answered, right=right)]
     config = found.model.config
     return Report(
         title=found.folder.path.name,
-        subtitle=f"{config.data.name}, split {found.split}, checkpoint of step {found.model.step:,}",
+        subtitle=f"{config.data.name}, split {found.split}{asked}, checkpoint of step {found.model.step:,}",
         facts=_facts(found),
         table=_table(found),
         calibration_error=error,

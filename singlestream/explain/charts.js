@@ -86,9 +86,9 @@ function calibrationChart(bins, error) {
     "fill-opacity": 0.75, tabindex: 0, "aria-label": `probability ${percent(bin.confidence)}, right ${percent(bin.accuracy)}, ${bin.count} answers`,
     onmouseenter: say(bin), onfocus: say(bin) }));
   return element("div", { class: "card chart" }, element("h3", {}, `Calibration: expected error ${percent(error, 2)}`),
-    vector("svg", { viewBox: "0 0 325 325", role: "group", "aria-label": "How often answers of a given probability are right" }, grid,
+    vector("svg", { viewBox: "0 0 325 336", role: "group", "aria-label": "How often answers of a given probability are right" }, grid,
       vector("path", { d: `M${at(0)} ${up(0)}L${at(1)} ${up(1)}`, stroke: "var(--majority)", "stroke-dasharray": "4 4" }), dots,
-      vector("text", { x: at(0.5), y: 323, "text-anchor": "middle" }, "probability of its answer → share that is right ↑")),
+      vector("text", { x: at(0.5), y: 332, "text-anchor": "middle" }, "probability of its answer → share that is right ↑")),
     readout);
 }
 

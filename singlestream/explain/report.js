@@ -131,14 +131,14 @@ function buildHeads(example) {
   view.heads = [];
   const { layers, heads } = example.to_image, images = example.images.length;
   const shape = example.images[0], side = Math.max(30, Math.min(64, Math.floor(330 / heads)));
-  const width = side * Math.min(images * shape.width / shape.height, 3);
+  const width = Math.min(side * images * shape.width / shape.height, Math.max(400 / heads, side));
   const scores = page.pointing && page.pointing.by_head.length === layers && page.pointing.by_head[0].length === heads ? page.pointing.by_head : null;
   view.grid.replaceChildren();
   view.grid.style.gridTemplateColumns = `max-content repeat(${heads}, ${width}px)`;
   for (let layer = 0; layer < layers; layer++) {
     view.grid.append(element("span", { class: "layer" }, `layer ${layer + 1}`));
     for (let head = 0; head < heads; head++) {
-      const canvas = element("canvas", { width: Math.round(2 * width), height: 2 * side });
+      const canvas = element("canvas", { width: Math.round(2 * width), height: Math.round(2 * width * shape.height / (images * shape.width)) });
       const score = scores ? percent(scores[layer][head], 0) : "";
       const button = element("button", { class: "head", type: "button", "data-layer": layer, "data-head": head,
         "aria-label": `layer ${layer + 1}, head ${head + 1}` + (score ? `, pointing ${score}` : ""),
@@ -191,6 +191,7 @@ function buildPictures(example) {
     return node;
   });
   view.pictures.replaceChildren(...view.frames);
+  view.pictures.parentElement.parentElement.classList.toggle("several", example.images.length > 1);
 }
 
 // Arrow keys go to the nearest patch in their direction; one patch at a time is in the tab order.
@@ -269,8 +270,8 @@ function buildExplorer() {
   const boxes = element("input", { type: "checkbox", checked: true, onchange: () => root.classList.toggle("nobox", !boxes.checked) });
   const controls = element("div", { class: "controls" },
     element("label", {}, "Layer ", chooser("layer", layers, state.layer)), element("label", {}, "Head ", chooser("head", heads, state.head)),
-    element("label", {}, boxes, "true boxes"));
-  const heading = page.pointing ? "Every head on this word; below each its pointing score" : "Every head on this word";
+    page.examples.some((e) => e.words.some((word) => word.boxes.length)) ? element("label", {}, boxes, "true boxes") : null);
+  const heading = page.pointing ? `Every head on this word; below each its pointing score on ${page.pointing.chosen_on}` : "Every head on this word";
   const root = element("div", { class: "card explorer", onpointerleave: () => show(state.pinned) },
     element("div", { class: "look" }, view.pictures, view.saying),
     element("div", { class: "side" }, element("div", { class: "question" }, view.sentence),
@@ -284,7 +285,8 @@ function buildGallery() {
     return element("button", { class: "thumb", type: "button", "data-example": i, onclick: () => {
       select(i);
       view.explorer.scrollIntoView({ block: "nearest" });
-    } }, element("img", { src: example.images[0].src, alt: "", loading: "lazy" }), element("span", {}, example.text),
+    } }, element("span", { class: "mini" }, example.images.map((image) => element("img", { src: image.src, alt: "", loading: "lazy" }))),
+    element("span", {}, example.text),
     element("span", { class: "answer" }, element("span", { class: right ? "right" : "wrong" }, `${right ? "✓" : "✗"} ${example.predicted}`),
       right ? "" : ` not ${example.answer}`));
   });
