@@ -24,7 +24,12 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "model": ("tokens to vectors; knows neither task nor loop", ("singlestream/model",)),
     "contract": (
         "shapes and settings that all agree on",
-        ("singlestream/batch.py", "singlestream/config.py", "singlestream/model/config.py"),
+        (
+            "singlestream/batch.py",
+            "singlestream/config.py",
+            "singlestream/model/config.py",
+            "singlestream/model/positions/__init__.py",
+        ),
     ),
 }
 COLOURS = ("#c2410c", "#b45309", "#15803d", "#0f766e", "#7e22ce", "#1d4ed8", "#be123c", "#334155")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from singlestream.model.positions import position_names
+
 # width, layers, heads, width of the feed-forward layer. `base` and `large` are BERT's and ViT's.
 SIZES: dict[str, tuple[int, int, int, int]] = {
     "tiny": (96, 4, 3, 384),
@@ -17,8 +19,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "norm": ("pre", "post"),
     "activation": ("gelu", "gelu_tanh", "relu"),
     "direction": ("full", "prefix"),
-    "text_positions": ("learned", "sinusoidal", "none"),
-    "image_positions": ("learned", "sincos2d", "boxes", "none"),
+    "text_positions": position_names("text"),
+    "image_positions": position_names("image"),
     "position_init": ("normal", "fourier"),
     "image_stem": ("linear", "conv", "regions"),
     "pooling": ("cls", "mean"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,7 +11,7 @@ from singlestream.batch import IMAGE, TEXT, Array, Batch, BatchError, Patches, R
 from singlestream.model.block import compute_dtype, dense, dropout, layer_norm, param_dtype
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer
-from singlestream.model.positions import LearnedGrid, box_features, sincos_2d, sinusoidal
+from singlestream.model.positions import build_position
 
 
 def embedding(config: ModelConfig, num: int, kind: str, *, rngs: nnx.Rngs) -> nnx.Embed:
@@ -32,19 +30,13 @@ class TextEmbed(nnx.Module):
     """Word piece + position + token type."""
 
     def __init__(self, config: ModelConfig, spec: Spec, *, rngs: nnx.Rngs):
-        self.kind = config.text_positions
         self.token = embedding(config, spec.vocab_size, "token", rngs=rngs)
         self.type = embedding(config, config.num_token_types, "type", rngs=rngs)
-        learned = config.text_positions == "learned"
-        self.position = embedding(config, config.max_text_length, "position", rngs=rngs) if learned else None
+        self.position = build_position("text", config, rngs=rngs)
 
     def __call__(self, text: Text) -> Float[Array, "B T D"]:
         x = self.token(text.ids) + self.type(text.types)
-        if self.position is not None:
-            return x + self.position(text.positions)
-        if self.kind == "sinusoidal":
-            return x + sinusoidal(text.positions, x.shape[-1]).astype(x.dtype)
-        return x
+        return x if self.position is None else x + self.position(text).astype(x.dtype)
 
 
 class LinearStem(nnx.Module):
@@ -98,26 +90,21 @@ def _stem(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
     return (ConvStem if config.image_stem == "conv" else LinearStem)(config, rngs=rngs)
 
 
-def _position(config: ModelConfig, *, rngs: nnx.Rngs) -> Any:
-    if config.image_positions == "learned":
-        return LearnedGrid(config, rngs=rngs)
-    return dense(config, 5, config.width, rngs=rngs) if config.image_positions == "boxes" else None
-
-
 class ImageEmbed(nnx.Module):
     """Patches or regions to vectors: content + position + number of the picture within its example."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.stem = _stem(config, rngs=rngs)
-        self.position = _position(config, rngs=rngs)
+        self.position = build_position("image", config, rngs=rngs)
         self.picture = embedding(config, config.num_images, "type", rngs=rngs) if config.num_images > 1 else None
 
     def __call__(self, image: Patches | Regions) -> Float[Array, "B N D"]:
         dtype = compute_dtype(self.config)
         content = self._content(image).astype(dtype)
         x = self.stem(content) if content.shape[1] else jnp.zeros((*content.shape[:2], self.config.width), dtype)
-        x = x + self._positions(image).astype(dtype)
+        if self.position is not None and isinstance(image, self.position.reads):
+            x = x + self.position(image).astype(dtype)
         return x if self.picture is None else x + self.picture(image.index)
 
     def _content(self, image: Patches | Regions) -> Array:
@@ -132,14 +119,6 @@ class ImageEmbed(nnx.Module):
                 f"{self.config.image_stem!r}), got {type(image).__name__} with {content.shape[-1]}"
             )
         return content if wants is Regions else content.astype(jnp.float32) / 127.5 - 1.0
-
-    def _positions(self, image: Patches | Regions) -> Array:
-        kind = self.config.image_positions
-        if isinstance(image, Regions):
-            return self.position(box_features(image.boxes)) if kind == "boxes" else jnp.zeros(())
-        if kind == "learned":
-            return self.position(image.yx, image.grid)
-        return sincos_2d(image.yx, self.config.width) if kind == "sincos2d" else jnp.zeros(())
 
 
 class StreamEmbed(nnx.Module):

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from singlestream.model.init import fourier_grid
-from singlestream.model.positions import box_features, interpolate_grid, sincos_2d, sinusoidal
+from singlestream.model.positions.image_boxes import box_features
+from singlestream.model.positions.image_learned import interpolate_grid
+from singlestream.model.positions.image_sincos2d import sincos_2d
+from singlestream.model.positions.text_sinusoidal import sinusoidal
 
 
 def _all_patches(rows, columns):

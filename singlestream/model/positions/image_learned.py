@@ -1,31 +1,16 @@
-"""Position encodings of text and image tokens. One function or module each; `embed.py` adds them to the content."""
+"""A learned table over the picture's grid, resized to each picture (ViT)."""
 
 from __future__ import annotations
 
-import math
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float, Int32
 
-from singlestream.batch import Array
+from singlestream.batch import Array, Patches
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import fourier_grid, initializer
-
-
-def sinusoidal(positions: Float[Array, "*S"] | Int32[Array, "*S"], width: int) -> Float[Array, "*S D"]:
-    """Sines and cosines of geometric frequencies (Vaswani et al. 2017, section 3.5): sines first, then cosines."""
-    half = width // 2
-    rates = jnp.exp(-math.log(10_000.0) * jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[..., None].astype(jnp.float32) * rates
-    waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-    return jnp.pad(waves, [(0, 0)] * (waves.ndim - 1) + [(0, width - 2 * half)])
-
-
-def sincos_2d(yx: Int32[Array, "B N 2"], width: int) -> Float[Array, "B N D"]:
-    """Half of the width for the row, half for the column (as in MoCo v3 and MAE)."""
-    half = width // 2
-    return jnp.concatenate([sinusoidal(yx[..., 0], half), sinusoidal(yx[..., 1], width - half)], axis=-1)
 
 
 def interpolate_grid(
@@ -49,14 +34,10 @@ def interpolate_grid(
     return both @ table.reshape(rows * columns, -1)
 
 
-def box_features(boxes: Float[Array, "B N 4"]) -> Float[Array, "B N 5"]:
-    """(x0, y0, x1, y1, area) of boxes in [0, 1] (Unicoder-VL, Li et al. 2020, section 3.1)."""
-    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    return jnp.concatenate([boxes, area[..., None]], axis=-1)
-
-
-class LearnedGrid(nnx.Module):
+class Position(nnx.Module):
     """A learned table [rows, columns, D] that serves pictures of any grid."""
+
+    reads: ClassVar = (Patches,)
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         rows, columns = config.image_grid
@@ -66,5 +47,5 @@ class LearnedGrid(nnx.Module):
             table = initializer("position", config)(rngs.params(), (rows, columns, config.width))
         self.table = nnx.Param(table)
 
-    def __call__(self, yx: Int32[Array, "B N 2"], grid: Int32[Array, "B N 2"]) -> Float[Array, "B N D"]:
-        return interpolate_grid(self.table[...], yx, grid)
+    def __call__(self, image: Patches) -> Float[Array, "B N D"]:
+        return interpolate_grid(self.table[...], image.yx, image.grid)
