@@ -1,7 +1,7 @@
 """The page that shows a run: one self-contained HTML file, built from plain values.
 
-What the page knows is the JSON that `Report.to_json` makes; `report.html`, `report.css`, `charts.js` and `report.js`
-beside this file draw it. The page asks nothing of the network (its content security policy forbids it) and texts go in
+What the page knows is the JSON that `Report.to_json` makes; `report.html`, `report.css` and the scripts beside this
+file draw it. The page asks nothing of the network (its content security policy forbids it) and texts go in
 as data, never as markup. Attention travels as bytes: every map is scaled by its own largest weight, which is kept.
 """
 
@@ -23,6 +23,7 @@ from PIL import Image
 
 from singlestream.explain.scores import CalibrationBin
 
+SCRIPTS = ("charts.js", "attention.js", "report.js")
 ATTENTION_BUDGET = 6_000_000  # bytes of maps in one page; above it the heads of a layer are averaged
 
 
@@ -123,7 +124,7 @@ class Report:
     def to_html(self) -> str:
         parts = {
             "style": _asset("report.css"),
-            "script": _asset("charts.js") + _asset("report.js"),
+            "script": "\n".join(_asset(name) for name in SCRIPTS),
             "data": self.to_json(),
             "title": self.title.replace("&", "&amp;").replace("<", "&lt;"),
         }
