@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from singlestream.model.config import ModelConfig
+from typing import Any
 
 
 def position_names(side: str) -> tuple[str, ...]:
@@ -27,8 +24,8 @@ def position_names(side: str) -> tuple[str, ...]:
     return (*sorted(name for start, _, name in files if start == side), "none")
 
 
-def build_position(side: str, config: ModelConfig, *, rngs: Any) -> Any:
-    """The configured encoding of one side; None for "none"."""
+def build_position(side: str, config: Any, *, rngs: Any) -> Any:
+    """The encoding of one side that a `ModelConfig` (whose file imports this one) asks for; None for "none"."""
     name = getattr(config, f"{side}_positions")
     if name == "none":
         return None
