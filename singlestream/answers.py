@@ -1,4 +1,4 @@
-"""Answered questions, and the figures made of them."""
+"""What an evaluation found: answered questions, and the figures made of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 from rich.table import Table
 
 from singlestream.data.pipeline import blind_answer
-from singlestream.data.record import Sentence
+from singlestream.data.record import Sentence, Source
 from singlestream.explain.scores import calibration, wilson_interval
+from singlestream.predict import Model
+from singlestream.train.folder import RunFolder
 
 # The answers that are compared, by the name of their metric: the model's, and what stands beside it.
 ACCURACIES = {
@@ -65,6 +67,30 @@ class Answered:
             "correct": self.correct,
         }
         return json.dumps(values, ensure_ascii=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pointing:
+    """The layer and head that point best, every head's score, and on which checkpoint and split that was found."""
+
+    step: int
+    split: str
+    layer: int  # counted from 0
+    head: int
+    by_head: list[list[float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found; `metrics` is what `metrics.json` holds."""
+
+    model: Model
+    folder: RunFolder
+    split: str
+    source: Source
+    metrics: dict[str, float]
+    answered: list[Answered]
+    pointing: Pointing | None
 
 
 def prior_answers(priors: Mapping[str, Any], sentence: Sentence) -> dict[str, str]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from singlestream.answers import Answered, prior_answers, summarise
+from singlestream.answers import Answered, Evaluation, Pointing, prior_answers, summarise
 from singlestream.batch import Batch, without_image
 from singlestream.config import ConfigError
 from singlestream.data.pipeline import EvalItem, eval_batches
@@ -27,6 +27,7 @@ from singlestream.explain.pointing import PointingCounts, add_counts, count_poin
 from singlestream.explain.scores import wilson_interval
 from singlestream.loading import load
 from singlestream.objectives import build_objectives
+from singlestream.page import write_page
 from singlestream.predict import Model
 from singlestream.train.build import validation_split
 from singlestream.train.errors import FolderError
@@ -38,30 +39,6 @@ MAX_ROWS = 32  # of a batch
 TOP = 5  # most probable answers that are kept of each prediction
 CountFn = Callable[[Any, Batch], PointingCounts]
 POINTING_BATCHES = 16  # that layer and head are chosen on, and that the chosen pair is measured on
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pointing:
-    """The layer and head that point best, every head's score, and on which checkpoint and split that was found."""
-
-    step: int
-    split: str
-    layer: int  # counted from 0
-    head: int
-    by_head: list[list[float]]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What an evaluation found; `metrics` is what `metrics.json` holds."""
-
-    model: Model
-    folder: RunFolder
-    split: str
-    source: Source
-    metrics: dict[str, float]
-    answered: list[Answered]
-    pointing: Pointing | None
 
 
 def evaluate(
@@ -104,8 +81,6 @@ def evaluate(
     if found.answered:
         write_atomic(place / "predictions.jsonl", "".join(f"{each.to_json()}\n" for each in found.answered))
     if report:
-        from singlestream.page import write_page
-
         write_page(found, place / "report.html")
     return found.metrics
 

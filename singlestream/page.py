@@ -11,11 +11,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from singlestream.answers import ACCURACIES, Answered, by_kind
+from singlestream.answers import ACCURACIES, Answered, Evaluation, by_kind
 from singlestream.batch import Batch, Patches
 from singlestream.data.processor import Processor
 from singlestream.data.record import Record, Sentence
-from singlestream.evaluate import Evaluation
 from singlestream.explain.pointing import image_to_text, text_to_image
 from singlestream.explain.report import Curve, Example, PointingResult, Report, ResultRow, Share, Word, write_report
 from singlestream.explain.scores import CalibrationBin, calibration
