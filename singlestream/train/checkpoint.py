@@ -11,17 +11,19 @@ import functools
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from singlestream.config import TrainConfig
 from singlestream.train.errors import CheckpointError
+from singlestream.train.fingerprint import by_path, device_sums, first_difference, host_sum
 from singlestream.train.paths import path_of
 
 # A checkpoint is renamed into this folder before it is deleted: a kill in between leaves no half of one.
@@ -38,10 +40,14 @@ class Checkpoints:
     Args:
         folder: `checkpoints/` of the run.
         config: `keep_latest`, `keep_best`, `best_metric`.
+        abstract: the state that will be saved, as `ShapeDtypeStruct`s with shardings.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig):
-        self.folder = folder
+    def __init__(self, folder: Path, config: TrainConfig, abstract: Any):
+        self.folder, self._abstract = folder, abstract
+        # Compiled now: nothing is to be compiled between two steps.
+        whole = NamedSharding(jax.tree.leaves(abstract)[0].sharding.mesh, PartitionSpec())
+        self._sums = jax.jit(device_sums, out_shardings=whole).lower(abstract).compile()
         self.metric = config.best_metric or "loss"
         _drop_leftovers(folder)
         policy = preservation_policy
@@ -68,7 +74,8 @@ class Checkpoints:
             CheckpointError: this or the previous write failed (a full disk).
         """
         self.wait()
-        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), loop=ocp.args.JsonSave(dict(loop)))
+        kept = {**loop, "sums": by_path(state, self._sums(state))}
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), loop=ocp.args.JsonSave(kept))
         with self._writing():
             self._manager.save(step, args=args, metrics=None if metrics is None else dict(metrics))
 
@@ -86,6 +93,7 @@ class Checkpoints:
     def close(self) -> None:
         with self._writing():
             self._manager.close()
+        _drop(self.folder / _TO_DELETE)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -99,18 +107,14 @@ class Checkpoints:
                 f"a checkpoint cannot be written into {self.folder} ({_first_line(error)}); {good}"
             ) from error
 
-    def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
-        """The state, onto the shardings of `abstract`, and the loop's JSON.
+    def restore(self, step: int) -> tuple[Any, dict[str, Any]]:
+        """The state, onto the shardings that it will be saved with, and what the loop kept.
 
         Raises:
-            CheckpointError: it cannot be read or is of another model.
+            CheckpointError: it cannot be read, is of another model, or is not what was saved.
         """
-        state = restore_tree(self.folder, step, abstract)
-        try:
-            loop = self._manager.restore(step, args=ocp.args.Composite(loop=ocp.args.JsonRestore())).loop
-        except Exception as error:
-            raise _damaged(self.folder, step, error) from error
-        return state, loop
+        state = restore_tree(self.folder, step, self._abstract, sums=self._sums)
+        return state, _loop(self.folder, step)
 
 
 class _Always:
@@ -129,43 +133,64 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in found)
 
 
-def restore_tree(folder: Path, step: int, abstract: Any) -> Any:
+def restore_tree(folder: Path, step: int, abstract: Any, *, sums: Callable[[Any], Any] | None = None) -> Any:
     """The part of a checkpoint's state that `abstract` asks for, compared with it leaf by leaf.
 
     Args:
         folder: `checkpoints/` of a run.
         step: which of them.
         abstract: a tree of `ShapeDtypeStruct`s; at its top any of the state's keys ({"params": ...}). Leaves with a
-            sharding come as jax arrays placed so, others on the default device.
+            sharding come as jax arrays placed so, others as numpy arrays.
+        sums: a compiled `fingerprint.device_sums`; by default the arrays are summed in numpy.
 
     Raises:
-        CheckpointError: no such checkpoint, unreadable, or other leaves or shapes than `abstract` (each named).
+        CheckpointError: no such checkpoint, unreadable, other leaves or shapes than `abstract` (each named), or other
+            content than was saved.
     """
     item = folder / str(step) / "state"
     if not item.is_dir():
         have = ", ".join(map(str, steps(folder))) or "none"
         raise CheckpointError(f"{folder} has no checkpoint of step {step}; it has {have}")
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        try:
-            saved = checkpointer.metadata(item).item_metadata.tree
-        except Exception as error:
-            raise _damaged(folder, step, error) from error
-        _compare(folder, step, {key: saved[key] for key in abstract if key in saved}, abstract)
-        restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
-        args = ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args, partial_restore=True)
-        try:
-            return checkpointer.restore(item, args=args)
-        except Exception as error:
-            raise _damaged(folder, step, error) from error
+    saved = _shapes(folder, step)
+    _compare(folder, step, {key: saved[key] for key in abstract if key in saved}, abstract)
+    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
+    args = ocp.args.PyTreeRestore(item=abstract, restore_args=restore_args, partial_restore=True)
+    return _read(folder, step, args, sums)
+
+
+def _read(folder: Path, step: int, args: Any, sums: Callable[[Any], Any] | None = None) -> Any:
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.restore(folder / str(step) / "state", args=args)
+    except Exception as error:  # tensorstore, Orbax and json each have their own
+        raise _damaged(folder, step, _first_line(error)) from error
+    found = [host_sum(leaf) for leaf in jax.tree.leaves(tree)] if sums is None else sums(tree)
+    wrong = first_difference(by_path(tree, found), _loop(folder, step).get("sums", {}))
+    if wrong is not None:
+        raise _damaged(folder, step, f"{wrong} is not what was saved")
+    return tree
+
+
+def _shapes(folder: Path, step: int) -> Any:
+    """The saved state as a tree of shapes, read without its arrays."""
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.metadata(folder / str(step) / "state").item_metadata.tree
+    except Exception as error:
+        raise _damaged(folder, step, _first_line(error)) from error
+
+
+def _loop(folder: Path, step: int) -> dict[str, Any]:
+    """What the loop kept with a checkpoint."""
+    try:
+        return json.loads((folder / str(step) / "loop" / "metadata").read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, step, _first_line(error)) from error
 
 
 def has_average(folder: Path, step: int) -> bool:
     """Whether a checkpoint holds averaged parameters beside the last ones."""
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        try:
-            return "ema" in checkpointer.metadata(folder / str(step) / "state").item_metadata.tree
-        except Exception as error:
-            raise _damaged(folder, step, error) from error
+    return "ema" in _shapes(folder, step)
 
 
 def read_params(folder: Path, step: int, abstract: Any) -> Any:
@@ -189,14 +214,8 @@ def read_any_params(folder: Path, step: int) -> dict[str, Any]:
 
 def read_state(folder: Path, step: int) -> dict[str, Any]:
     """All of a checkpoint's state as nested dicts and lists of numpy arrays, whatever devices it was saved from."""
-    item = folder / str(step) / "state"
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        try:
-            saved = checkpointer.metadata(item).item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-            return checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-        except Exception as error:
-            raise _damaged(folder, step, error) from error
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _shapes(folder, step))
+    return _read(folder, step, ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def find_step(folder: Path, which: str | int, config: TrainConfig) -> int:
@@ -252,10 +271,10 @@ def _compare(folder: Path, step: int, saved: Any, abstract: Any) -> None:
         raise CheckpointError(f"{folder / str(step)} is of another model: {'; '.join(lines[:6])}{more}")
 
 
-def _damaged(folder: Path, step: int, error: Exception) -> CheckpointError:
+def _damaged(folder: Path, step: int, why: str) -> CheckpointError:
     others = [str(other) for other in steps(folder) if other != step]
     then = f"to go on from step {others[-1]}" if others else "to start anew"
-    return CheckpointError(f"{folder / str(step)} cannot be read ({_first_line(error)}). Remove that folder {then}")
+    return CheckpointError(f"{folder / str(step)} cannot be read ({why}). Remove that folder {then}")
 
 
 def _first_line(error: Exception) -> str:

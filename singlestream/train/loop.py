@@ -98,15 +98,15 @@ class Loop:
         init = functools.partial(init_state, run.make_model, optimizer, run.objectives, run.spec, ema=ema)
         self._init, self.abstract = place_init(init, self.mesh)
         batch, eval_batch = (shard_rows(run.empty_batch(evaluation=e), self.mesh) for e in (False, True))
-        eval_fn = make_eval_step(graphdef, run.objectives, config, run.spec)
+        eval_fn = make_eval_step(graphdef, run.objectives, config, run.spec, self.mesh)
         _check_best(config, jax.eval_shape(eval_fn, self.abstract, eval_batch, jax.ShapeDtypeStruct((), jnp.int32)))
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
         report.note(f"{size:,} parameters on {self.mesh.size} x {jax.devices()[0].device_kind}; compiling")
-        step_fn = make_train_step(graphdef, run.objectives, optimizer, config, run.spec)
+        step_fn = make_train_step(graphdef, run.objectives, optimizer, config, run.spec, self.mesh)
         self.train_step = compile_train_step(step_fn, self.abstract, batch, self.mesh)
         self.eval_step = compile_eval_step(eval_fn, self.abstract, eval_batch, self.mesh)
         self.flops = train_flops(config.model, batch)
-        self.checkpoints = checkpoint.Checkpoints(run.folder.checkpoints, config.train)
+        self.checkpoints = checkpoint.Checkpoints(run.folder.checkpoints, config.train, self.abstract)
         self.iterator = train_iterator(
             run.source,
             run.processor,
@@ -131,7 +131,7 @@ class Loop:
         if not steps:
             state = self._init()
             return 0, self._take(state) if self.run.config.init else state, Totals()
-        state, loop = self.checkpoints.restore(steps[-1], self.abstract)
+        state, loop = self.checkpoints.restore(steps[-1])
         self.iterator.set_state(_own(loop["data"], self.run.folder.checkpoints / str(steps[-1])))
         self.report.note(f"continuing from step {steps[-1]} ({self.run.folder.checkpoints / str(steps[-1])})")
         return steps[-1], state, Totals(loop["totals"])

@@ -84,6 +84,23 @@ def shard_state(state: Any, mesh: Mesh) -> Any:
     return map_with_path(place, state)
 
 
+def gather(params: Any, mesh: Mesh | None) -> Any:
+    """Inside of jit: the parameters as a step computes with them, whole over `fsdp`, split over `tensor` only.
+
+    What is split at rest is gathered once a step (moments and gradients stay split). Left to itself the compiler
+    contracts over the axis that also splits the rows, and with jax 0.10.2 some of those gradients come out wrong.
+    """
+
+    if mesh is None or mesh.size == 1:
+        return params
+
+    def place(path: str, leaf: jax.Array) -> jax.Array:
+        axes = (None if axis == "fsdp" else axis for axis in spec_of(path, leaf.shape, mesh))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, PartitionSpec(*axes)))
+
+    return map_with_path(place, params)
+
+
 def shard_rows(batch: Any, mesh: Mesh) -> Any:
     """The shapes of a process's batch, as those of the global one with its rows split over data and fsdp."""
     sharding = NamedSharding(mesh, ROWS)

@@ -53,7 +53,9 @@ def place_init(init: Callable[[], State], mesh: Mesh) -> tuple[Callable[[], Stat
     """The jitted initialiser with the table's shardings, and the shapes that it returns."""
     abstract = shard_state(jax.eval_shape(init), mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(init, out_shardings=shardings), abstract
+    # It runs once: on a CPU, optimising it takes seconds longer than running it unoptimised.
+    quickly = {"xla_backend_optimization_level": 0} if mesh.devices.flat[0].platform == "cpu" else None
+    return jax.jit(init, out_shardings=shardings, compiler_options=quickly), abstract
 
 
 def take_params(fresh: Any, given: Mapping[str, Any]) -> tuple[Any, list[str], list[str]]:

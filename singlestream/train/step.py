@@ -15,6 +15,7 @@ from singlestream.batch import Batch, Spec
 from singlestream.config import Config
 from singlestream.objectives.total import loss_weights, total_loss
 from singlestream.train.optimizer import make_schedule, trainable
+from singlestream.train.sharding import gather
 from singlestream.train.state import State
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count)
@@ -34,6 +35,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     config: Config,
     spec: Spec,
+    mesh: Mesh | None = None,
 ) -> TrainStep:
     """(state, batch) -> (state, metrics).
 
@@ -52,7 +54,8 @@ def make_train_step(
     def step_fn(state: State, batch: Batch) -> tuple[State, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
         gradients_of = _whole if parts == 1 else _in_parts(parts)
-        grads, metrics, kept = gradients_of(part_fn, weights, state["params"], state["objectives"], batch, key)
+        gathered = gather(state["params"], mesh)
+        grads, metrics, kept = gradients_of(part_fn, weights, gathered, state["objectives"], batch, key)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state, "objectives": kept}
@@ -131,7 +134,9 @@ def _average(ema: Any, params: Any, step: jax.Array, decay: float) -> Any:
     return jax.tree.map(lambda average, p: average + rate * (p - average), ema, params)
 
 
-def make_eval_step(graphdef: Any, objectives: Mapping[str, Any], config: Config, spec: Spec) -> EvalStep:
+def make_eval_step(
+    graphdef: Any, objectives: Mapping[str, Any], config: Config, spec: Spec, mesh: Mesh | None = None
+) -> EvalStep:
     """(state, batch, number) -> metrics, with the averaged parameters where there are some.
 
     `number` (int32[]) counts the batches of an evaluation: what an objective draws is the same in every evaluation.
@@ -141,7 +146,7 @@ def make_eval_step(graphdef: Any, objectives: Mapping[str, Any], config: Config,
 
     def eval_fn(state: State, batch: Batch, number: jax.Array) -> Metrics:
         key = jax.random.fold_in(jax.random.key(config.seed), number)
-        model = nnx.merge(graphdef, state["ema"] if "ema" in state else state["params"])
+        model = nnx.merge(graphdef, gather(state["ema"] if "ema" in state else state["params"], mesh))
         metrics, _ = total_loss(model, objectives, batch, spec, key, state["objectives"], train=False)
         # Weighed by examples: the mean of the batches' losses would count the last, half empty one in full.
         examples = batch.example_mask.sum(dtype=jnp.float32)

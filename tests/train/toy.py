@@ -38,3 +38,12 @@ def toy_config(folder: Path | str, *, model: dict[str, Any] | None = None, **tra
 
 def with_train(config: Config, **changes: Any) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
+
+
+def config_file(config: Config, path: Path) -> str:
+    """Writes a file for `--config`."""
+    path.write_text(
+        "from singlestream.config import Config\n\n\n"
+        f"def get_config():\n    return Config.from_json({config.to_json()!r}).to_config_dict()\n"
+    )
+    return f"--config={path}"
