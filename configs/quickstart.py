@@ -1,8 +1,14 @@
 """Quickstart: questions about pictures of coloured shapes, learned from nothing in minutes on two CPU cores.
 
+Claim: a single-stream encoder of half a million parameters answers questions about colour, shape, presence, place and
+number in pictures that it never saw, and about pairs of colour and shape that no training picture or text holds. Twelve
+questions share each picture in one row. Trained with `locate`: patches name the object under them and words point.
+
 Command:
     python train.py --config=configs/quickstart.py --workdir=runs/quickstart
     python eval.py --workdir=runs/quickstart --split=test --report
+Expected: worst of seeds 0, 1, 2 (2026-11-21): test 0.986, test_composition 0.972; the question alone reaches 0.329
+and 0.318. Seven to eight minutes of training on two cores that had other work to do as well.
 """
 
 import ml_collections

@@ -2,10 +2,13 @@
 
 Claim: fine-tuned on a tenth of the questions, the pre-trained model beats one from scratch on the same questions.
 
-Commands (captions, no question and no answer; then 2,000 pictures' questions, with and without the pre-training):
+Command (captions, no question and no answer; then 2,000 pictures' questions, with and without the pre-training):
     python train.py --config=configs/scenes_pretrain.py --workdir=runs/pretrain
+    python eval.py --workdir=runs/pretrain --split=test
     python train.py --config=configs/scenes_pretrain.py:finetune --config.init=runs/pretrain --workdir=runs/finetuned
     python train.py --config=configs/scenes_pretrain.py:finetune --workdir=runs/scratch
+All three seeds of it, with the comparison: `python benchmarks/pretraining.py`.
+Expected: not measured yet.
 """
 
 import ml_collections

@@ -44,7 +44,8 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> dict[str, float]:
     join_cluster()
     use_cache(config.train.cache_dir)
     first = jax.process_index() == 0
-    folder, report = RunFolder.at(workdir), Reporter(config.train.num_steps, quiet=not first)
+    folder = RunFolder.at(workdir)
+    report = Reporter(config.train.num_steps, quiet=not first, headline=config.train.best_metric)
     if first:
         folder.create()
     with folder.locked() if first else contextlib.nullcontext():

@@ -29,10 +29,10 @@ class Clock:
 
 
 class Reporter:
-    """The progress line and notes. `quiet` for processes other than the first."""
+    """The progress line and notes. `quiet` for processes other than the first; `headline`: the metric to show."""
 
-    def __init__(self, num_steps: int, *, quiet: bool = False):
-        self._quiet = quiet
+    def __init__(self, num_steps: int, *, quiet: bool = False, headline: str = ""):
+        self._quiet, self._headline = quiet, headline
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._live: Progress | None = None
         self._num_steps = num_steps
@@ -66,7 +66,8 @@ class Reporter:
             self._console.file.flush()
 
     def _line(self, step: int, values: Mapping[str, float], rate: float, left: float) -> str:
-        accuracy = next((f"  {name} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")), "")
+        names = [self._headline, *(name for name in values if name.endswith("accuracy"))]
+        accuracy = next((f"  {name} {values[name]:.3f}" for name in names if name in values), "")
         return (
             f"step {step}/{self._num_steps}  loss {values['loss']:.4f}{accuracy}  "
             f"{rate:.0f} examples/s  {_duration(left)} left"
