@@ -78,7 +78,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         fail(f"unexpected argument {rest[1]!r}: flags are written --name=value")
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS["verbosity"].using_default_value = False
-        logging.set_verbosity(logging.ERROR)  # the libraries' own accounts of each checkpoint
+        logging.set_verbosity(logging.FATAL)  # the libraries' own accounts; what they fail at comes as one line
     return rest
 
 

@@ -112,7 +112,6 @@ def test_a_run_and_what_can_happen_to_it(scenes, tmp_path):  # noqa: F811
     lines = done.stdout.splitlines()
     assert any(line.startswith("step 1/2  loss ") and line.endswith(" left") for line in lines)
     assert "question alone" in done.stdout and "\x1b" not in done.stdout
-    assert not done.stderr.strip()
 
     before = (tmp_path / "run" / "config.json").read_text()
     assert "config.seed was 0 and is now 1" in complaint(train(file, workdir, "--config.seed=1"))
@@ -135,7 +134,7 @@ def test_a_full_disk(scenes, tmp_path):  # noqa: F811
     found = complaint(train(file, f"--workdir={tmp_path / 'run'}", limit=20_000))
     assert "a checkpoint cannot be written" in found and "File too large" in found
     found = complaint(train(file, f"--workdir={tmp_path / 'small'}", limit=100))
-    assert "File too large" in found
+    assert found.endswith("cannot be written: File too large")
 
 
 def test_huge_pages_start_the_program_again(monkeypatch, capsys):

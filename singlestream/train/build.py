@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from typing import Any
 
@@ -78,10 +79,11 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         heads=heads,
     )
     _check_targets(run)
-    if fresh:
-        _keep(run)
     if first:
-        folder.write_json(folder.config, dataclass_json(config))
+        with folder.writing():
+            if fresh:
+                _keep(run)
+            folder.write_json(folder.config, json.loads(config.to_json()))
         sync("built")
     return run
 
@@ -89,12 +91,6 @@ def build_run(config: Config, folder: RunFolder) -> Run:
 def validation_split(config: Config) -> str:
     """`validation` or `dev`, whichever the source has; "" where it has neither."""
     return next((name for name in ("validation", "dev") if name in split_names(config.data)), "")
-
-
-def dataclass_json(config: Config) -> Any:
-    import json
-
-    return json.loads(config.to_json())
 
 
 def _new_processor(config: Config, source: Source) -> Processor:

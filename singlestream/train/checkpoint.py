@@ -278,7 +278,9 @@ def _damaged(folder: Path, step: int, why: str) -> CheckpointError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """A long one without its middle: what failed comes first, the system's reason last."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 300 else f"{line[:150]} ... {line[-150:]}"
 
 
 def _drop_leftovers(folder: Path) -> None:

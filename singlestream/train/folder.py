@@ -115,6 +115,14 @@ class RunFolder:
         write_atomic(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
     @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """What the system says against writing here (a full disk) as a FolderError."""
+        try:
+            yield
+        except OSError as error:
+            raise FolderError(f"{error.filename or self.path} cannot be written: {error.strerror}") from error
+
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps a second training process out of the folder. The lock dies with the process, however it dies.
 

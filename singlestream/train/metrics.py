@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -48,10 +47,10 @@ class Writer:
     """
 
     def __init__(self, folder: RunFolder, step: int):
-        self._path = folder.metrics
+        self._folder = folder
         rows = [row for row in read_rows(folder) if row["step"] <= step]
-        with self._writing():
-            write_atomic(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+        with self._folder.writing():
+            write_atomic(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
             # Not tensorboardX's SummaryWriter: a full disk ends its writing thread, and nobody hears of it.
             self._events = EventsWriter(str(folder.path / "events"), filename_suffix=f".{step}")
             self._events.write_event(
@@ -69,22 +68,15 @@ class Writer:
             for name, value in values.items()
             if isinstance(value, int | float)
         ]
-        with self._writing():
-            with open(self._path, "a") as file:
+        with self._folder.writing():
+            with open(self._folder.metrics, "a") as file:
                 file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
             self._events.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
             self._events.flush()
 
     def close(self) -> None:
-        with self._writing():
+        with self._folder.writing():
             self._events.close()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise FolderError(f"metrics cannot be written into {self._path.parent}: {error.strerror}") from error
 
 
 def read_rows(folder: RunFolder) -> list[dict[str, Any]]:
