@@ -20,6 +20,10 @@ def _cache_folder() -> Path:
         CACHE.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
         return Path(tempfile.mkdtemp(prefix="singlestream-tests-"))
+    # With one entry whose writer was killed before it wrote the time beside it, jax could write no other.
+    for entry in CACHE.glob("*-cache"):
+        if not entry.with_name(entry.name.removesuffix("-cache") + "-atime").exists():
+            entry.unlink(missing_ok=True)
     return CACHE
 
 
@@ -32,7 +36,9 @@ def _start_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # A bound also turns on the cache's lock, which the workers of a parallel run need.
+    # A bound also turns on the cache's lock, which the workers of a parallel run need; by the environment for those of
+    # their child processes that share the cache, too.
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 * 1024**3)
     jax.config.update("jax_compilation_cache_max_size", 2 * 1024**3)
     jax.devices()
     if flags is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
@@ -16,15 +20,45 @@ from singlestream.train.errors import FolderError
 from singlestream.train.folder import RunFolder, write_atomic
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["names"])
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """Metrics as one array [M, 2] of sums and counts: a compiled step hands over one thing instead of two a metric.
+
+    `packed[name]` is (sum, count) on the host.
+    """
+
+    names: tuple[str, ...]
+    values: Any
+
+    @classmethod
+    def of(cls, metrics: Mapping[str, tuple[jax.Array, jax.Array]]) -> Packed:
+        names = tuple(sorted(metrics))
+        return cls(names, jnp.stack([jnp.stack(metrics[name]) for name in names]))
+
+    def __getitem__(self, name: str) -> tuple[float, float]:
+        return self.pairs()[name]
+
+    def pairs(self) -> dict[str, tuple[float, float]]:
+        """Waits for the values and fetches them."""
+        return {
+            name: (total, count)
+            for name, (total, count) in zip(self.names, np.asarray(self.values).tolist(), strict=True)
+        }
+
+
 class Totals:
     """Sums and counts of metrics over steps or batches; means come last, so that no average is averaged."""
 
     def __init__(self, values: Mapping[str, list[float]] | None = None):
         self.values: dict[str, list[float]] = {name: list(pair) for name, pair in (values or {}).items()}
 
-    def add(self, metrics: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
-        """Adds one step's metrics (device arrays or numbers) and returns its means."""
-        step = {name: (float(total), float(count)) for name, (total, count) in jax.device_get(metrics).items()}
+    def add(self, metrics: Packed | Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
+        """Adds one step's metrics (on the device or numbers) and returns its means."""
+        if isinstance(metrics, Packed):
+            step = metrics.pairs()
+        else:
+            step = {name: (float(total), float(count)) for name, (total, count) in jax.device_get(metrics).items()}
         for name, pair in step.items():
             mine = self.values.setdefault(name, [0.0, 0.0])
             mine[0] += pair[0]

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from singlestream.batch import Batch, Spec
 from singlestream.config import Config
 from singlestream.objectives.total import loss_weights, total_loss
+from singlestream.train.metrics import Packed
 from singlestream.train.optimizer import make_schedule, trainable
 from singlestream.train.sharding import gather
 from singlestream.train.state import State
@@ -156,16 +157,27 @@ def make_eval_step(
 
 
 def compile_train_step(step_fn: TrainStep, state: State, batch: Batch, mesh: Mesh) -> jax.stages.Compiled:
-    """Compiles ahead of time for the shapes and shardings given (`sharding.shard_state`, `shard_rows`).
+    """(state, batch) -> (state, `Packed` metrics), compiled ahead of time for the shapes and shardings given.
 
     The state is donated: its memory becomes the next state's.
+
+    Args:
+        state: its shapes, from `sharding.shard_state`.
+        batch: its shapes, from `sharding.shard_rows`.
     """
+
+    def packed_fn(state: State, batch: Batch) -> tuple[State, Packed]:
+        state, metrics = step_fn(state, batch)
+        return state, Packed.of(metrics)
+
     whole = NamedSharding(mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    return jax.jit(step_fn, donate_argnums=0, out_shardings=(shardings, whole)).lower(state, batch).compile()
+    return jax.jit(packed_fn, donate_argnums=0, out_shardings=(shardings, whole)).lower(state, batch).compile()
 
 
 def compile_eval_step(eval_fn: EvalStep, state: State, batch: Batch, mesh: Mesh) -> jax.stages.Compiled:
+    """(state, batch, number) -> `Packed` metrics, likewise."""
     whole = NamedSharding(mesh, PartitionSpec())
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-    return jax.jit(eval_fn, out_shardings=whole).lower(state, batch, number).compile()
+    packed_fn = jax.jit(lambda *args: Packed.of(eval_fn(*args)), out_shardings=whole)
+    return packed_fn.lower(state, batch, number).compile()

@@ -36,7 +36,10 @@ def kill_when(process: subprocess.Popen[bytes], ready) -> bool:
 
 def test_killed_at_any_moment_it_goes_on_bit_for_bit(scenes, tmp_path):
     """While the first files are written, while a checkpoint is, while an old one goes; at the end all is the same."""
-    config = toy_config(scenes, num_steps=16, checkpoint_every=2, eval_every=16, log_every=5)
+    # A cache of its own: a kill may leave half of an entry.
+    config = toy_config(
+        scenes, cache_dir=str(tmp_path / "cache"), num_steps=16, checkpoint_every=2, eval_every=16, log_every=5
+    )
     file = config_file(config, tmp_path / "config.py")
     calm, hurt = tmp_path / "calm", tmp_path / "hurt"
     assert start(file, calm).wait(timeout=300) == 0
