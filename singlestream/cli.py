@@ -6,7 +6,9 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -24,6 +26,9 @@ def run(main: Callable[[], Any]) -> NoReturn:
     0: done. 1: a mistake that a user can mend (one line on standard error), or an error of the program (a traceback).
     128 + n: stopped by signal n, everything saved.
     """
+    sys.unraisablehook = _unraisable
+    sys.excepthook = _except_late
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         app.run(lambda _: main(), flags_parser=_parse)
     except Interrupted as error:
@@ -44,10 +49,26 @@ def run(main: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
+def _except_late(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Leaves out what the threads of a failed checkpoint say after its failure has been reported to the loop."""
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
+
+
 def fail(error: Any) -> NoReturn:
     """One line on standard error, status 1."""
     _say(error)
     sys.exit(1)
+
+
+def _unraisable(error: Any) -> None:
+    """Leaves out the echoes of a checkpoint that failed to be written.
+
+    The storage library's other writes end after the event loop of the save is closed, and each says so with a
+    traceback; the failure itself comes as one line.
+    """
+    if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(error)
 
 
 def required(**values: Any) -> None:
