@@ -28,6 +28,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     """
     sys.unraisablehook = _unraisable
     sys.excepthook = _except_late
+    # Another echo of a checkpoint that could not be written, see `_unraisable`.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         app.run(lambda _: main(), flags_parser=_parse)
@@ -51,7 +52,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
 
 def _except_late(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Leaves out what the threads of a failed checkpoint say after its failure has been reported to the loop."""
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+    if not _is_echo(error):
         sys.__excepthook__(kind, error, trace)
 
 
@@ -67,8 +68,12 @@ def _unraisable(error: Any) -> None:
     The storage library's other writes end after the event loop of the save is closed, and each says so with a
     traceback; the failure itself comes as one line.
     """
-    if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"):
+    if not _is_echo(error.exc_value):
         sys.__unraisablehook__(error)
+
+
+def _is_echo(error: BaseException | None) -> bool:
+    return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
 
 
 def required(**values: Any) -> None:
