@@ -26,7 +26,9 @@ OTHERS = {
     "torch float32, image tokens given": ("--image_tokens",),
     "torch bfloat16 autocast": ("--autocast",),
 }
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+# As `train.py` sets it (`singlestream.cli.use_huge_pages`), for both sides alike.
+KEPT = f"glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold={1 << 40}:glibc.malloc.trim_threshold={1 << 40}"
+ALLOCATORS = {"kept": f"glibc.malloc.hugetlb=1:{KEPT}", "huge": "glibc.malloc.hugetlb=1", "normal": ""}
 
 
 def main() -> None:
@@ -35,25 +37,25 @@ def main() -> None:
     parser.add_argument("--modes", default="train,forward")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="of each side in a round")
-    parser.add_argument("--pages", default="huge,normal", help="huge pages for both sides, or for none")
+    parser.add_argument("--memory", default="kept,normal", help=f"the allocator of both sides: {', '.join(ALLOCATORS)}")
     parser.add_argument("--torch_python", default=sys.executable, help="a Python that has torch and transformers")
     parser.add_argument("--output", type=Path, help="a Markdown file to write besides standard output")
     args = parser.parse_args()
     lines = header(args.torch_python)
     for case in args.cases.split(","):
         for mode in args.modes.split(","):
-            for pages in args.pages.split(","):
-                for line in row(case, mode, pages, args):
+            for memory in args.memory.split(","):
+                for line in row(case, mode, memory, args):
                     lines.append(line)
                     print(line, flush=True)
                 if args.output:
                     args.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def row(name: str, mode: str, pages: str, args: argparse.Namespace) -> list[str]:
+def row(name: str, mode: str, memory: str, args: argparse.Namespace) -> list[str]:
     """One line a torch variant, all timed in the same rounds."""
     case = CASES[name]
-    environ = {"GLIBC_TUNABLES": HUGE_PAGES if pages == "huge" else "", "JAX_PLATFORMS": "cpu"}
+    environ = {"GLIBC_TUNABLES": ALLOCATORS[memory], "JAX_PLATFORMS": "cpu"}
     sides = {"ours": [sys.executable, str(FOLDER / "ours.py")]}
     sides |= {other: [args.torch_python, str(FOLDER / "theirs.py"), *flags] for other, flags in OTHERS.items()}
     options = [f"--case={name}", f"--mode={mode}"]
@@ -68,7 +70,7 @@ def row(name: str, mode: str, pages: str, args: argparse.Namespace) -> list[str]
         rates = [case.batch / statistics.median(s) for s in (ours, seconds[other])]
         target = f"{case.target:.1f}" if other == "torch float32" else ""
         lines.append(
-            f"| {name}, {case.tokens} tokens, batch {case.batch} | {mode} | {pages} | {other} | "
+            f"| {name}, {case.tokens} tokens, batch {case.batch} | {mode} | {memory} | {other} | "
             f"{rates[0]:.1f} | {rates[1]:.1f} | {spread(ratio)} | {target} |"
         )
     return lines
@@ -92,7 +94,7 @@ def header(torch_python: str) -> list[str]:
         "",
         "Ours is float32. Ratio: pairs a second, ours over theirs, median of the rounds (smallest-largest).",
         "",
-        "| model | mode | pages | against | ours, pairs/s | theirs, pairs/s | ratio | target |",
+        "| model | mode | memory | against | ours, pairs/s | theirs, pairs/s | ratio | target |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     print("\n".join(lines), flush=True)

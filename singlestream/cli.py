@@ -17,7 +17,14 @@ from singlestream.config import ConfigError
 from singlestream.data.record import DataError
 from singlestream.train.errors import Interrupted, RunError
 
-_HUGE_PAGES = "glibc.malloc.hugetlb"
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+# One arena that neither maps large blocks apart nor gives memory back: XLA asks for a step's temporary memory anew each
+# step, and the system would clear every page of it again.
+_KEPT_MEMORY = (
+    "glibc.malloc.arena_max=1",
+    f"glibc.malloc.mmap_threshold={1 << 40}",
+    f"glibc.malloc.trim_threshold={1 << 40}",
+)
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
@@ -124,16 +131,17 @@ def _explain(error: Exception, argv: Sequence[str]) -> str:
 
 
 def use_huge_pages(environ: Mapping[str, str] = os.environ) -> None:
-    """On a CPU, starts this program again with an allocator that uses huge pages, and says so.
+    """On a CPU, starts this program again with an allocator that uses huge pages and keeps them, and says so.
 
-    The C library reads the setting only when a process starts. It spares most page faults of a step on CPU (28% of a
-    step's time in the quickstart). Does nothing where another platform computes, where the system has no such pages, or
-    when it was done already.
+    The C library reads the setting only when a process starts. It spares a step's page faults (benchmarks/README.md has
+    what they cost). Does nothing where another platform computes, where the system has no such pages, or when it was
+    done already; settings of the allocator that the user made stay.
     """
     tunables = environ.get("GLIBC_TUNABLES", "")
-    if _HUGE_PAGES in tunables or not _on_cpu(environ) or not _has_huge_pages():
+    if "glibc.malloc.hugetlb" in tunables or not _on_cpu(environ) or not _has_huge_pages():
         return
-    value = ":".join(filter(None, (tunables, f"{_HUGE_PAGES}=1")))
+    wanted = (setting for setting in (_HUGE_PAGES, *_KEPT_MEMORY) if setting.partition("=")[0] not in tunables)
+    value = ":".join(filter(None, (tunables, *wanted)))
     print(f"starting again with GLIBC_TUNABLES={value} (not with --config.train.huge_pages=False)", flush=True)
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environ, "GLIBC_TUNABLES": value})
 

@@ -119,7 +119,7 @@ class TrainConfig:
     keep_best: int = 1
     best_metric: str = ""  # as in metrics.jsonl without the split, e.g. "vqa/accuracy"; "": the loss, lowest is best
     profile: tuple[int, int] = (0, 0)  # first and last step to profile into the run's folder; (0, 0): none
-    huge_pages: bool = True  # on CPU: let the allocator use huge pages (train.py starts itself again)
+    huge_pages: bool = True  # on CPU: memory kept in huge pages (train.py starts itself again)
     cache_dir: str = ""  # of compiled programs; "": the user's cache folder; "none": no cache
 
     def __post_init__(self) -> None:

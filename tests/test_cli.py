@@ -146,10 +146,13 @@ def test_huge_pages_start_the_program_again(monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(os, "execve", lambda *args: calls.append(args))
     monkeypatch.setattr(cli, "_has_huge_pages", lambda: True)
-    cli.use_huge_pages({"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.check=1"})
-    assert "starting again with GLIBC_TUNABLES=glibc.malloc.check=1:glibc.malloc.hugetlb=1" in capsys.readouterr().out
+    cli.use_huge_pages({"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.arena_max=4"})
+    assert "starting again with GLIBC_TUNABLES=glibc.malloc.arena_max=4:" in capsys.readouterr().out
     program, arguments, environ = calls.pop()
     assert program == arguments[0] == sys.executable and arguments[1:] == sys.orig_argv[1:]
+    settings = environ["GLIBC_TUNABLES"].split(":")
+    assert "glibc.malloc.hugetlb=1" in settings
+    assert [s for s in settings if "arena_max" in s] == ["glibc.malloc.arena_max=4"]
     cli.use_huge_pages(environ)
     cli.use_huge_pages({"JAX_PLATFORMS": "cuda,cpu"})
     monkeypatch.setattr(cli, "_has_huge_pages", lambda: False)
