@@ -30,6 +30,12 @@ class Case:
     def tokens(self) -> int:
         return self.text + self.patches + 1
 
+    @property
+    def projections(self) -> tuple[tuple[int, int], ...]:
+        """(inputs, outputs) of a layer's: query, key and value in one, output, feed-forward up and down."""
+        width = self.width
+        return (width, 3 * width), (width, width), (width, self.mlp), (self.mlp, width)
+
 
 CASES = {
     "base": Case(width=768, layers=12, heads=12, mlp=3072, patch=32, side=12, text=40, batch=4, target=1.5),

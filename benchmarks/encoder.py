@@ -34,7 +34,7 @@ ALLOCATORS = {"kept": f"glibc.malloc.hugetlb=1:{KEPT}", "huge": "glibc.malloc.hu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--modes", default="train,forward")
+    parser.add_argument("--modes", default="train,forward,products", help="products: a step's projections alone")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="of each side in a round")
     parser.add_argument("--memory", default="kept,normal", help=f"the allocator of both sides: {', '.join(ALLOCATORS)}")
@@ -57,7 +57,8 @@ def row(name: str, mode: str, memory: str, args: argparse.Namespace) -> list[str
     case = CASES[name]
     environ = {"GLIBC_TUNABLES": ALLOCATORS[memory], "JAX_PLATFORMS": "cpu"}
     sides = {"ours": [sys.executable, str(FOLDER / "ours.py")]}
-    sides |= {other: [args.torch_python, str(FOLDER / "theirs.py"), *flags] for other, flags in OTHERS.items()}
+    others = {"torch float32": ()} if mode == "products" else OTHERS
+    sides |= {other: [args.torch_python, str(FOLDER / "theirs.py"), *flags] for other, flags in others.items()}
     options = [f"--case={name}", f"--mode={mode}"]
     workers = {side: Worker([*command, *options], environ) for side, command in sides.items()}
     seconds = alternate(workers, rounds=args.rounds, steps=args.steps)
@@ -65,10 +66,10 @@ def row(name: str, mode: str, memory: str, args: argparse.Namespace) -> list[str
         worker.close()
     ours = seconds["ours"]
     lines = []
-    for other in OTHERS:
+    for other in others:
         ratio = [b / a for a, b in zip(ours, seconds[other], strict=True)]
         rates = [case.batch / statistics.median(s) for s in (ours, seconds[other])]
-        target = f"{case.target:.1f}" if other == "torch float32" else ""
+        target = f"{case.target:.1f}" if other == "torch float32" and mode != "products" else ""
         lines.append(
             f"| {name}, {case.tokens} tokens, batch {case.batch} | {mode} | {memory} | {other} | "
             f"{rates[0]:.1f} | {rates[1]:.1f} | {spread(ratio)} | {target} |"

@@ -96,16 +96,38 @@ def forward(case: Case, config: Config) -> tuple[Callable[[Batch], Any], Batch]:
     return functools.partial(logits, params), random_batch(case)
 
 
+def products(case: Case) -> Callable[[], Any]:
+    """The matrix products of a training step's projections and nothing else: the layers' forward and two backward."""
+    rng = np.random.default_rng(0)
+    rows = case.batch * case.tokens
+
+    def random(*shape: int) -> jax.Array:
+        return jax.device_put(rng.standard_normal(shape, np.float32))
+
+    kernels = [random(*shape) for _ in range(case.layers) for shape in case.projections]
+    states = {width: random(rows, width) for width in {width for shape in case.projections for width in shape}}
+
+    @jax.jit
+    def all_products(kernels: list[jax.Array], states: dict[int, jax.Array]) -> Any:
+        each = [(kernel, *(states[width] for width in kernel.shape)) for kernel in kernels]
+        return [(x @ kernel, g @ kernel.T, x.T @ g) for kernel, x, g in each]
+
+    return functools.partial(all_products, kernels, states)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--mode", choices=("train", "forward"), required=True)
+    parser.add_argument("--mode", choices=("train", "forward", "products"), required=True)
     parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     case = CASES[args.case]
-    make = train_step if args.mode == "train" else forward
-    function, batch = make(case, config_of(case, dtype=args.dtype))
-    serve(lambda: jax.block_until_ready(function(batch)))
+    if args.mode == "products":
+        function = products(case)
+    else:
+        make = train_step if args.mode == "train" else forward
+        function = functools.partial(*make(case, config_of(case, dtype=args.dtype)))
+    serve(lambda: jax.block_until_ready(function()))
 
 
 if __name__ == "__main__":

@@ -86,14 +86,31 @@ def make_step(
     return train
 
 
+def products(case: Case) -> Callable[[], object]:
+    """The matrix products of a training step's projections and nothing else: the layers' forward and two backward."""
+    rows = case.batch * case.tokens
+    kernels = [torch.randn(shape) for _ in range(case.layers) for shape in case.projections]
+    states = {width: torch.randn(rows, width) for width in {width for shape in case.projections for width in shape}}
+
+    @torch.inference_mode()
+    def all_products() -> object:
+        each = [(kernel, *(states[width] for width in kernel.shape)) for kernel in kernels]
+        return [(x @ kernel, g @ kernel.T, x.T @ g) for kernel, x, g in each]
+
+    return all_products
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--mode", choices=("train", "forward"), required=True)
+    parser.add_argument("--mode", choices=("train", "forward", "products"), required=True)
     parser.add_argument("--autocast", action="store_true", help="bfloat16")
     parser.add_argument("--image_tokens", action="store_true", help="image tokens given, not computed")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
     args = parser.parse_args()
+    if args.mode == "products":
+        serve(products(CASES[args.case]))
+        return
     step = make_step(
         CASES[args.case],
         mode=args.mode,

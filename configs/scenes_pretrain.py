@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.text_length = 28
     config.data.texts_per_row = 3
     config.objectives = {"mlm": 1.0, "itm": 1.0}
-    config.train.batch_size = 32
-    config.train.num_steps = 4000
+    config.train.batch_size = 16
+    config.train.num_steps = 3000
     config.train.best_metric = "mlm/accuracy"
     return config
