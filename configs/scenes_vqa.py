@@ -1,7 +1,7 @@
 """Scenes, longer: the quickstart's model and data, trained for twenty minutes on two CPU cores.
 
-Claim: what the quickstart still gets wrong, counting above all, goes away with time; and what region supervision
-(`locate`) and the stepping-stone questions ("where is the ... from the ...") each contribute.
+Claim: most of what the quickstart still gets wrong, counting above all, goes away with time. Region supervision
+(`locate`) is what makes it learn so fast: without it the model is still on the long plateau before binding sets in.
 
 Command:
     python train.py --config=configs/scenes_vqa.py --workdir=runs/scenes_vqa
@@ -9,7 +9,10 @@ Command:
 Without region supervision, and without the stepping-stone questions:
     python train.py --config=configs/scenes_vqa.py:no_locate --workdir=runs/no_locate
     python train.py --config=configs/scenes_vqa.py:no_where --workdir=runs/no_where
-Expected: not measured yet.
+Expected: one run each, seed 0, 2026-11-21: test 0.9975, test_composition 0.9935; count, 0.988, is the weakest kind.
+`no_locate`: 0.584 and 0.405 (colour 0.77, shape 0.61, where 0.31, yes/no relations at chance). `no_where`: not measured
+yet. Share of named words whose strongest patch lies in the true box, on `test`: 0.963 with `locate`, 0.311 without,
+chance 0.073.
 """
 
 import ml_collections
