@@ -69,8 +69,8 @@ def _pytree(cls: type) -> type:
 class Text:
     """Text tokens: `ids`, `positions` within their text, `types` (sentence A or B), `segments`, `part`.
 
-    `slots` is a promise that lets attention skip work: T is divided into that many equal stretches, and no
-    (segment, part) reaches from one into another.
+    `slots` is a promise that lets attention skip work: T is divided into that many equal stretches, and no token
+    sees text of another stretch than its own. `make_batch` holds it against `segments` and `part`.
     """
 
     ids: Int32[Array, "B T"]
@@ -210,7 +210,7 @@ def make_batch(
         targets: arrays by name, as objectives ask for them.
 
     Raises:
-        BatchError: a field of the wrong rank, dtype or size, by name.
+        BatchError: a field of the wrong rank, dtype or size, by name; `text.slots` that a text crosses.
     """
     text = _complete_text(text)
     batch = text.ids.shape[0]
@@ -229,7 +229,22 @@ def make_batch(
         targets=dict(targets or {}),
     )
     check_batch(result)
+    if text.slots > 1:
+        _check_slots(np.asarray(text.segments), np.asarray(text.part), text.slots)
     return result
+
+
+def _check_slots(segments: np.ndarray, part: np.ndarray, slots: int) -> None:
+    slot = np.arange(segments.shape[1]) * slots // segments.shape[1]
+    seen = (segments[:, :, None] == segments[:, None]) & (segments[:, None] != 0)
+    seen &= (part[:, None] == 0) | (part[:, :, None] == part[:, None])
+    crossing = np.argwhere(seen & (slot[:, None] != slot))
+    if len(crossing):
+        row, query, key = crossing[0]
+        raise BatchError(
+            f"text.slots={slots} promises texts that stay in their slots, but in row {row} token {query} of slot "
+            f"{slot[query]} sees token {key} of slot {slot[key]}: move the text, or leave slots at 1"
+        )
 
 
 def _examples(segments: np.ndarray, part: np.ndarray) -> Int32[np.ndarray, "B K 2"]:

@@ -70,9 +70,9 @@ def fail(error: Any) -> NoReturn:
 
 
 def _unraisable(error: Any) -> None:
-    """Leaves out the echoes of a checkpoint that failed to be written.
+    """Leaves out the echoes of a checkpoint that failed to be written or read.
 
-    The storage library's other writes end after the event loop of the save is closed, and each says so with a
+    The storage library's other writes and reads end when their event loop is closed, and each says so with a
     traceback; the failure itself comes as one line.
     """
     if not _is_echo(error.exc_value):
@@ -80,7 +80,8 @@ def _unraisable(error: Any) -> None:
 
 
 def _is_echo(error: BaseException | None) -> bool:
-    return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+    closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+    return closed or isinstance(error and error.__cause__, GeneratorExit)
 
 
 def required(**values: Any) -> None:

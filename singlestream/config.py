@@ -26,10 +26,16 @@ def _choose(key: str, value: str, valid: tuple[str, ...]) -> None:
         raise ConfigError(f"config.{key}={value!r}: choose one of {', '.join(valid)}")
 
 
-def _positive(config: Any, room: str, *names: str) -> None:
+def _at_least(least: int, config: Any, room: str, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < 1:
-            raise ConfigError(f"config.{room}.{name}={getattr(config, name)}: must be at least 1")
+        if not getattr(config, name) >= least:  # so turned, it refuses NaN too
+            raise ConfigError(f"config.{room}.{name}={getattr(config, name)}: must be at least {least}")
+
+
+def _share(config: Any, room: str, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"config.{room}.{name}={getattr(config, name)}: must be in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +60,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _choose("data.texts", self.texts, ("questions", "captions", "all"))
-        _positive(self, "data", "vocab_size", "text_length", "max_patches", "texts_per_row", "examples_per_row")
+        _at_least(1, self, "data", "max_patches", "texts_per_row", "examples_per_row")
+        _at_least(0, self, "data", "num_threads", "prefetch")
+        if self.vocab_size < 6:
+            raise ConfigError(f"config.data.vocab_size={self.vocab_size}: five special tokens and one letter need 6")
         if not 0 < self.share <= 1:
             raise ConfigError(f"config.data.share={self.share}: must be in (0, 1]")
         if self.text_length < 3:
@@ -79,6 +88,9 @@ class GroupConfig:
     rate: float = 1.0
     decay: float = 1.0  # multiplier of the weight decay
     frozen: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least(0, self, "train.groups", "rate", "decay")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,17 +137,23 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _choose("train.optimizer", self.optimizer, ("adamw", "lion", "muon"))
         _choose("train.schedule", self.schedule, ("cosine", "linear", "constant"))
-        _positive(self, "train", "num_steps", "batch_size", "accumulate", "log_every", "eval_every", "checkpoint_every")
-        _positive(self, "train", "keep_latest")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"config.train.learning_rate={self.learning_rate}: must be above 0")
+        _at_least(1, self, "train", "num_steps", "batch_size", "accumulate", "keep_latest")
+        _at_least(1, self, "train", "log_every", "eval_every", "checkpoint_every")
+        _at_least(0, self, "train", "warmup_steps", "final_rate", "weight_decay", "clip_norm")
+        _at_least(0, self, "train", "eval_batches", "keep_best")
+        _share(self, "train", "beta1", "beta2", "ema_decay")
+        for name in ("learning_rate", "muon_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"config.train.{name}={getattr(self, name)}: must be above 0")
         if self.batch_size % self.accumulate:
             raise ConfigError(
                 f"config.train.batch_size={self.batch_size} is not divisible by "
                 f"config.train.accumulate={self.accumulate}"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"config.train.ema_decay={self.ema_decay}: must be in [0, 1)")
+        if self.profile != (0, 0) and not 0 <= self.profile[0] < self.profile[1]:
+            raise ConfigError(
+                f"config.train.profile={self.profile}: the first step must be 0 or more and below the last (or both 0)"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +161,7 @@ class Config:
     """One run. `objectives` maps names of files in singlestream/objectives/ to weights."""
 
     seed: int = 0
-    init: str = ""  # a run's folder to start from; parameters of the same path and shape are taken
+    init: str = ""  # a run's folder to start from; parameters of the same path, shape and meaning are taken
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     objectives: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"vqa": 1.0})
@@ -152,7 +170,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, weight in self.objectives.items():
-            if weight < 0:
+            if not weight >= 0:
                 raise ConfigError(f"config.objectives.{name}={weight}: a weight is at least 0")
         if not any(weight > 0 for weight in self.objectives.values()):
             raise ConfigError("config.objectives: at least one objective needs a weight above 0")

@@ -27,11 +27,13 @@ from singlestream.explain.pointing import PointingCounts, add_counts, count_poin
 from singlestream.explain.scores import wilson_interval
 from singlestream.loading import load
 from singlestream.objectives import build_objectives
-from singlestream.page import write_page
+from singlestream.objectives.total import loss_weights
+from singlestream.page import make_report
 from singlestream.predict import Model
 from singlestream.train.build import validation_split
+from singlestream.train.checkpoint import restore_tree
 from singlestream.train.errors import FolderError
-from singlestream.train.folder import RunFolder, write_atomic
+from singlestream.train.folder import RunFolder, make_writable, write_together
 from singlestream.train.metrics import Totals
 from singlestream.train.step import make_eval_step
 
@@ -73,15 +75,17 @@ def evaluate(
         raise ConfigError(f"--split={split}: {model.config.data.name} has {', '.join(splits)}")
     place = folder.eval(split)
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        make_writable(place)
     except OSError as error:
         raise FolderError(f"{place} cannot be written: {error.strerror}") from error
     found = run_evaluation(model, folder, split)
-    write_atomic(place / "metrics.json", json.dumps(found.metrics, indent=1) + "\n")
+    files = {place / "metrics.json": json.dumps(found.metrics, indent=1) + "\n"}
     if found.answered:
-        write_atomic(place / "predictions.jsonl", "".join(f"{each.to_json()}\n" for each in found.answered))
+        files[place / "predictions.jsonl"] = "".join(f"{each.to_json()}\n" for each in found.answered)
     if report:
-        write_page(found, place / "report.html")
+        files[place / "report.html"] = make_report(found).to_html()
+    with folder.writing():
+        write_together(files)
     return found.metrics
 
 
@@ -116,17 +120,19 @@ def _batches(model: Model, source: Source, limit: int = 0) -> Iterator[EvalItem]
 
 
 def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[dict[str, float], list[Answered]]:
-    """The objectives' metrics, and every question answered, with and without its picture."""
+    """The objectives' metrics and the texts that were cut; every question answered, with and without its picture."""
     config, spec = model.config, model.spec
     objectives = build_objectives(config, spec)
     graphdef = nnx.split(model.module)[0]
     eval_step = jax.jit(make_eval_step(graphdef, objectives, config, spec))
-    state = {"params": model.params, "objectives": {n: o.init_state(spec) for n, o in objectives.items()}}
+    kept = jax.eval_shape(lambda: {"objectives": {n: o.init_state(spec) for n, o in objectives.items()}})
+    state = {"params": model.params, **restore_tree(folder.checkpoints, model.step, kept)}
     answers = _answers_fn(graphdef, min(TOP, spec.num_answers)) if "vqa" in objectives else None
     priors = folder.read_json(folder.priors) if answers else {}
-    totals, answered = Totals(), []
+    totals, answered, truncated = Totals(), [], 0
     for number, (batch, items) in enumerate(_batches(model, source)):
         totals.add(eval_step(state, batch, np.int32(number)))
+        truncated += sum(model.processor.truncates(sentence.text) for row in items for _, sentence in row)
         if answers is None:
             continue
         probability, ids = jax.device_get(answers(model.params, batch))
@@ -145,7 +151,7 @@ def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[dict[str,
                         **prior_answers(priors, sentence),
                     )
                 )
-    return totals.means(), answered
+    return {**totals.means(loss_weights(objectives, config.objectives)), "text/truncated": truncated}, answered
 
 
 def _answers_fn(graphdef: Any, count: int) -> Any:
@@ -169,12 +175,11 @@ def _has_pointing(model: Model) -> bool:
 
 
 def _count_fn(model: Model) -> CountFn:
-    graphdef = nnx.split(model.module)[0]
     continuations = model.spec.continuations
 
     @jax.jit
     def count(params: Any, batch: Batch) -> PointingCounts:
-        encoded = nnx.merge(graphdef, params)(batch, attention=True)
+        encoded = nnx.merge(model.graphdef, params)(batch, attention=True)
         assert encoded.attention is not None
         return count_pointing(encoded.attention["self"], batch=batch, continuations=continuations)
 
@@ -208,7 +213,8 @@ def _choose_head(model: Model, folder: RunFolder, count: CountFn) -> Pointing:
     layer, head = np.unravel_index(np.argmax(counts.hits), counts.hits.shape)
     shares = np.asarray(counts.hits) / max(float(counts.words), 1)
     chosen = Pointing(step=model.step, split=split, layer=int(layer), head=int(head), by_head=shares.tolist())
-    folder.write_json(path, dataclasses.asdict(chosen))
+    with folder.writing():
+        folder.write_json(path, dataclasses.asdict(chosen))
     return chosen
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,16 +15,11 @@ from singlestream.batch import Batch, Patches
 from singlestream.data.processor import Processor
 from singlestream.data.record import Record, Sentence
 from singlestream.explain.pointing import image_to_text, text_to_image
-from singlestream.explain.report import Curve, Example, PointingResult, Report, ResultRow, Share, Word, write_report
+from singlestream.explain.report import Curve, Example, PointingResult, Report, ResultRow, Share, Word
 from singlestream.explain.scores import CalibrationBin, calibration
 from singlestream.train.metrics import read_rows
 
 NUM_EACH = 12  # examples of right and of wrong answers
-
-
-def write_page(found: Evaluation, path: Path) -> None:
-    """Writes the page of an evaluation."""
-    write_report(make_report(found), path)
 
 
 def make_report(found: Evaluation) -> Report:
@@ -160,11 +154,10 @@ def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]
     processor = dataclasses.replace(model.processor, data=data)
     records = [found.source[each.record] for each in shown]
     batch = processor.batch([processor.row([(r, [each.sentence])]) for r, each in zip(records, shown, strict=True)])
-    graphdef = nnx.split(model.module)[0]
 
     @jax.jit
     def maps(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        encoded = nnx.merge(graphdef, params)(batch, attention=True)
+        encoded = nnx.merge(model.graphdef, params)(batch, attention=True)
         assert encoded.attention is not None
         weights = encoded.attention["self"]
         return text_to_image(weights, batch=batch), image_to_text(weights, batch=batch)

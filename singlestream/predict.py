@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -38,15 +39,18 @@ class Model:
 
     Attributes:
         module: the Flax NNX module, for use in other JAX code.
+        graphdef, params: its two halves, for `jax.jit`: `nnx.merge(graphdef, params)` is the module.
         config: the settings of its run.
         processor: makes batches as the model was trained on.
         step: of its checkpoint.
     """
 
     def __init__(self, *, module: SingleStream, processor: Processor, config: Config, step: int):
-        self.module, self.processor, self.config, self.step = module, processor, config, step
-        self._graphdef, state = nnx.split(module)
-        self.params: dict[str, Any] = nnx.to_pure_dict(state)
+        self.processor, self.config, self.step = processor, config, step
+        self.graphdef, state = nnx.split(module)
+        # Once: parameters in numpy would travel to the device with every call.
+        self.params: dict[str, Any] = jax.device_put(nnx.to_pure_dict(state))
+        self.module: SingleStream = nnx.merge(self.graphdef, self.params)
         self._encode = jax.jit(self._encode_fn, static_argnames="attention")
         self._answer = jax.jit(self._answer_fn)
 
@@ -76,8 +80,9 @@ class Model:
             attention: also return the weights, `encoded.attention["self"]` [layers, B, H, L, L], text tokens first.
 
         Raises:
-            BatchError: a field of the wrong shape or dtype, by name.
+            BatchError: a field of the wrong shape or dtype, or out of range, by name.
         """
+        self.module.check(batch)
         return self._encode(self.params, batch, attention=attention)
 
     @overload
@@ -95,6 +100,9 @@ class Model:
         Returns:
             A Prediction, or a list of them where picture or question was a list.
 
+        Warns:
+            UserWarning: a question is longer than the run's `config.data.text_length` tokens, and is cut to it.
+
         Raises:
             DataError: a picture that cannot be read, an empty text, or lists of different lengths.
             ConfigError: the run has no answers (it was not trained on `vqa`).
@@ -102,12 +110,15 @@ class Model:
         if "vqa" not in self.heads:
             raise ConfigError(f"predict needs the head 'vqa'; this run has {', '.join(self.heads) or 'none'}")
         single = not isinstance(image, list) and isinstance(text, str)
-        length = max(len(v) if isinstance(v, list) else 1 for v in (image, text))
+        length = next((len(v) for v in (text, image) if isinstance(v, list)), 1)
         images = image if isinstance(image, list) else [image] * length
         texts = [text] * length if isinstance(text, str) else list(text)
         if len(images) != len(texts):
             raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
         results = [prediction for chunk in _chunks(images, texts) for prediction in self._predict(*chunk)]
+        for cut in filter(self.processor.truncates, dict.fromkeys(texts)):
+            length = self.processor.data.text_length
+            warnings.warn(f"the question {cut!r} is longer than {length} tokens, its end was not read", stacklevel=2)
         return results[0] if single else results
 
     def _predict(self, images: Sequence[Any], texts: Sequence[str]) -> Iterator[Prediction]:
@@ -122,10 +133,10 @@ class Model:
             )
 
     def _encode_fn(self, params: Any, batch: Batch, *, attention: bool) -> Encoded:
-        return nnx.merge(self._graphdef, params)(batch, attention=attention)
+        return nnx.merge(self.graphdef, params)(batch, attention=attention)
 
     def _answer_fn(self, params: Any, batch: Batch) -> Float[Array, "B K answers"]:
-        module = nnx.merge(self._graphdef, params)
+        module = nnx.merge(self.graphdef, params)
         return jax.nn.softmax(module.heads["vqa"](module(batch)), axis=-1)
 
 

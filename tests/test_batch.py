@@ -94,14 +94,14 @@ def test_regions_without_boxes_cover_the_picture():
 
 
 def test_what_was_given_is_kept():
-    given_text = Text(ids=ints([1, 2]), positions=ints([7, 8]), types=ints([0, 1]), slots=2)
+    given_text = Text(ids=ints([1, 2]), positions=ints([7, 8]), types=ints([0, 1]), part=ints([1, 2]), slots=2)
     image = dataclasses.replace(patches(1, 2), index=ints([0, 1]))
-    batch = make_batch(text=given_text, image=image, picture=ints([42]))
+    batch = make_batch(text=given_text, image=image, picture=ints([42, 42]))
     assert batch.text.positions.tolist() == [[7, 8]]
     assert batch.text.types.tolist() == [[0, 1]]
     assert batch.text.slots == 2
     assert batch.image.index.tolist() == [[0, 1]]
-    assert batch.picture.tolist() == [[42]]
+    assert batch.picture.tolist() == [[42, 42]]
 
 
 def test_integers_of_any_width_become_int32_and_jax_arrays_stay():
@@ -125,6 +125,16 @@ def test_positions_count_within_each_text(rows):
     assert np.array_equal(count_positions(segments, part), expected)
 
 
+@pytest.mark.parametrize(
+    ("segments", "part"), [([1, 1, 1, 2], [0, 0, 0, 0]), ([1, 1, 1, 1], [1, 2, 2, 2]), ([1, 1, 1, 1], [0, 1, 2, 2])]
+)
+def test_slots_that_a_text_crosses_are_refused(segments, part):
+    """In the last case no text lies in two slots, but the shared first token is seen from the other one."""
+    with pytest.raises(BatchError, match=r"text.slots=2 .* in row 0 token \d of slot \d sees token \d of slot \d"):
+        make_batch(text=Text(ids=ints([1, 2, 3, 4]), segments=ints(segments), part=ints(part), slots=2))
+    make_batch(text=Text(ids=ints([1, 2, 3, 4]), segments=ints([1, 1, 2, 0]), part=ints(part), slots=1))
+
+
 def test_replace_changes_inputs_and_fields():
     batch = make_batch(text=Text(ids=ints([1, 2])), image=patches(1))
     other = dataclasses.replace(batch.text, ids=ints([3, 4]))
@@ -140,7 +150,8 @@ def test_without_image_hides_every_image_token():
 
 
 def test_batches_are_pytrees():
-    batch = make_batch(text=Text(ids=ints([1, 2]), slots=2), image=patches(1), targets={"answer": ints([3])})
+    text = Text(ids=ints([1, 2]), segments=ints([1, 2]), slots=2)
+    batch = make_batch(text=text, image=patches(1), targets={"answer": ints([3])})
     leaves, treedef = jax.tree.flatten(batch)
     assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
     again = jax.tree.unflatten(treedef, leaves)

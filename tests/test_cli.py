@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import dataclasses
+import functools
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,25 +19,32 @@ from singlestream.batch import BatchError
 from singlestream.data.sources import open_split
 from singlestream.train import checkpoint
 from singlestream.train.errors import Interrupted
+from singlestream.train.folder import RunFolder
 
+from .data.toy_nlvr import write_nlvr
 from .train.conftest import scenes  # noqa: F401  (a fixture)
 from .train.toy import config_file, toy_config, with_train
 
 ROOT = Path(__file__).parents[1]
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # of <linux/prctl.h> and <linux/capability.h>
 QUICKSTART = "--config=configs/quickstart.py"
 
 
-def train(*flags: str, limit: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs train.py; `limit` is the size in bytes that no file may exceed."""
+def program(
+    name: str, *flags: str, limit: int | None = None, read_only: bool = False, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program; no file may exceed `limit` bytes; with `read_only` a folder's permissions bind root, too."""
 
     def limited() -> None:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        if read_only and sys.platform == "linux" and os.geteuid() == 0:
+            ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE)
 
     # What measures coverage would write its own file under that limit.
     inherited = {k: v for k, v in os.environ.items() if limit is None or not k.startswith("COVERAGE")}
     return subprocess.run(
-        [sys.executable, "train.py", *flags],
+        [sys.executable, name, *flags],
         capture_output=True,
         text=True,
         timeout=300,
@@ -43,13 +54,17 @@ def train(*flags: str, limit: int | None = None, **env: str) -> subprocess.Compl
     )
 
 
+train = functools.partial(program, "train.py")
+
+
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
     """The one line that a failed program printed."""
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
+    name = f"{done.args[1]}: "
+    lines = [line for line in done.stderr.splitlines() if line.startswith(name)]
     assert len(lines) == 1, done.stderr
-    return lines[0].removeprefix("train.py: ")
+    return lines[0].removeprefix(name)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +155,114 @@ def test_a_full_disk(scenes, tmp_path):  # noqa: F811
     assert "a checkpoint cannot be written" in found and "File too large" in found
     found = complaint(train(file, f"--workdir={tmp_path / 'small'}", limit=100))
     assert found.endswith("cannot be written: File too large")
+
+
+# ---- mistakes in the data, and folders that take no more -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with `data`, a small NLVR, and `run`, one step on it."""
+    base = tmp_path_factory.mktemp("nlvr")
+    asked = write_nlvr(base / "data") / "test/test.json"
+    asked.write_text(asked.read_text() * 30)  # more predictions than metrics
+    config = toy_config(base / "data", model={"num_images": 3, "num_layers": 1}, num_steps=1)
+    data = dataclasses.replace(config.data, name="nlvr", options={}, texts_per_row=1)
+    file = config_file(dataclasses.replace(config, data=data), base / "config.py")
+    done = train(file, f"--workdir={base / 'run'}")
+    assert done.returncode == 0, done.stderr
+    return base
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, but the lock."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def missing_picture(data: Path) -> None:
+    (data / "dev/images/2/dev-2-2-0.png").unlink()
+
+
+def corrupt_picture(data: Path) -> None:
+    path = data / "dev/images/2/dev-2-2-0.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def empty_text(data: Path) -> None:
+    path = data / "dev/dev.json"
+    path.write_text(path.read_text().replace("There is a box with 2 items.", " "))
+
+
+def other_layout(data: Path) -> None:
+    (data / "dev").rename(data / "development")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (missing_picture, "{data}: dev/images/2/dev-2-2-0.png (record dev-2-2): no such image file"),
+        (corrupt_picture, "{data}: dev/images/2/dev-2-2-0.png (record dev-2-2): not a readable image ("),
+        (empty_text, "text dev-2-2: the text ' ' is empty"),
+        (other_layout, "{data} is not NLVR: expected dev/dev.json, test/test.json, "),
+    ],
+)
+def test_damaged_data(trained, tmp_path, damage, message):
+    """In a run that goes on: what it has stays as it is, and so do the data."""
+    data, run = trained / "data", tmp_path / "run"
+    shutil.copytree(trained / "run", run)
+    whole = tmp_path / "whole"
+    shutil.copytree(data, whole)
+    try:
+        damage(data)
+        before = content(data), content(run)
+        done = train(f"--config={trained / 'config.py'}", f"--workdir={run}", "--config.train.num_steps=2")
+        after = content(data), content(run)
+    finally:
+        shutil.rmtree(data)
+        shutil.copytree(whole, data)
+    assert complaint(done).startswith(message.format(data=data))
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert after[0] == before[0]
+    # Its settings now say two steps; events of TensorBoard may have come.
+    assert {**after[1], "config.json": b""}.items() >= {**before[1], "config.json": b""}.items()
+    assert checkpoint.steps(run / "checkpoints") == [1]
+
+
+def evaluated(trained: Path, run: Path) -> dict[str, bytes]:
+    """Copies the run and puts into it what an evaluation has left; all of its files."""
+    shutil.copytree(trained / "run", run)
+    folder = RunFolder.at(run)
+    # What is compiled is not written where the disk is full, nor half of it.
+    folder.config.write_text(with_train(folder.read_config(), cache_dir="none").to_json())
+    folder.eval("test").mkdir(parents=True)
+    for name in ("metrics.json", "predictions.jsonl", "report.html"):
+        (folder.eval("test") / name).write_text(f"{name} of before")
+    return content(run)
+
+
+def test_evaluation_on_a_full_disk(trained, tmp_path):
+    """It takes metrics.json, but not predictions.jsonl: the old ones stay, both."""
+    before = evaluated(trained, tmp_path / "run")
+    done = program("eval.py", f"--workdir={tmp_path / 'run'}", "--split=test", limit=6000)
+    assert complaint(done) == f"{tmp_path / 'run'} cannot be written: File too large"
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert content(tmp_path / "run") == before
+
+
+def test_evaluation_of_a_read_only_folder(trained, tmp_path):
+    before, run = evaluated(trained, tmp_path / "run"), tmp_path / "run"
+    folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
+    for path in folders:
+        path.chmod(0o555)
+    try:
+        done = program("eval.py", f"--workdir={run}", "--split=test", read_only=True)
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+    assert complaint(done) == f"{run / 'eval' / 'test'} cannot be written: Permission denied"
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert content(run) == before
 
 
 def test_huge_pages_start_the_program_again(monkeypatch, capsys):

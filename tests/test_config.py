@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -81,7 +82,6 @@ def test_named_sizes():
             mlp_dim,
         )
     assert ModelConfig.named("base", num_layers=3).num_layers == 3
-    assert ModelConfig(width=96, num_heads=3).head_dim == 32
     assert ModelConfig(patch_size=8, patch_margin=2).window == 12
     with pytest.raises(ValueError, match="no model size 'huge': choose one of tiny, small, base, large"):
         ModelConfig.named("huge")
@@ -95,8 +95,13 @@ REFUSED = [
     (DataConfig, {"text_length": 2}, r"config.data.text_length=2: \[CLS\], one token and \[SEP\] need 3"),
     (DataConfig, {"row_patches": 9}, "config.data.row_patches=9: .* needs config.data.examples_per_row above 1"),
     (DataConfig, {"texts_per_row": 2, "examples_per_row": 2}, "set one of them to 1"),
+    (DataConfig, {"vocab_size": 5}, "config.data.vocab_size=5: five special tokens and one letter need 6"),
+    (DataConfig, {"prefetch": -1}, "config.data.prefetch=-1: must be at least 0"),
     (ModelConfig, {"norm": "middle"}, "config.model.norm='middle': choose one of pre, post"),
     (ModelConfig, {"num_layers": 0}, "config.model.num_layers=0: must be at least 1"),
+    (ModelConfig, {"num_token_types": 0}, "config.model.num_token_types=0: must be at least 1"),
+    (ModelConfig, {"norm_eps": math.nan}, "config.model.norm_eps=nan: must be at least 0"),
+    (ModelConfig, {"image_grid": (3, 0)}, r"config.model.image_grid=\(3, 0\): must be at least \(1, 1\)"),
     (ModelConfig, {"width": 10, "num_heads": 3}, "config.model.width=10 is not divisible by config.model.num_heads=3"),
     (ModelConfig, {"dropout": 1.0}, r"config.model.dropout=1.0: must be in \[0, 1\)"),
     (ModelConfig, {"image_stem": "regions"}, "config.model.image_positions='learned' does not go with"),
@@ -105,9 +110,20 @@ REFUSED = [
     (TrainConfig, {"num_steps": 0}, "config.train.num_steps=0: must be at least 1"),
     (TrainConfig, {"keep_latest": 0}, "config.train.keep_latest=0: must be at least 1"),
     (TrainConfig, {"learning_rate": 0.0}, "config.train.learning_rate=0.0: must be above 0"),
+    (TrainConfig, {"learning_rate": math.nan}, "config.train.learning_rate=nan: must be above 0"),
+    (TrainConfig, {"muon_learning_rate": math.nan}, "config.train.muon_learning_rate=nan: must be above 0"),
+    (TrainConfig, {"eval_batches": -1}, "config.train.eval_batches=-1: must be at least 0"),
+    (TrainConfig, {"warmup_steps": -1}, "config.train.warmup_steps=-1: must be at least 0"),
+    (TrainConfig, {"weight_decay": -0.1}, "config.train.weight_decay=-0.1: must be at least 0"),
+    (TrainConfig, {"clip_norm": math.nan}, "config.train.clip_norm=nan: must be at least 0"),
+    (TrainConfig, {"beta2": 1.0}, r"config.train.beta2=1.0: must be in \[0, 1\)"),
+    (TrainConfig, {"profile": (20, 20)}, r"config.train.profile=\(20, 20\): the first step must be .* below the last"),
+    (TrainConfig, {"profile": (25, 20)}, r"config.train.profile=\(25, 20\)"),
+    (GroupConfig, {"rate": math.nan}, "config.train.groups.rate=nan: must be at least 0"),
     (TrainConfig, {"batch_size": 6, "accumulate": 4}, "config.train.batch_size=6 is not divisible by"),
     (TrainConfig, {"ema_decay": 1.0}, r"config.train.ema_decay=1.0: must be in \[0, 1\)"),
     (Config, {"objectives": {"vqa": -1.0}}, "config.objectives.vqa=-1.0: a weight is at least 0"),
+    (Config, {"objectives": {"vqa": math.nan}}, "config.objectives.vqa=nan: a weight is at least 0"),
     (Config, {"objectives": {"vqa": 0.0}}, "at least one objective needs a weight above 0"),
     (Config, {"objective_options": {"mlm": {}}}, "config.objective_options.mlm: config.objectives has no 'mlm'"),
     (Config, {"data": DataConfig(texts_per_row=2)}, "needs config.model.direction='prefix'"),

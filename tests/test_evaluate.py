@@ -23,20 +23,23 @@ from singlestream.evaluate import evaluate
 from singlestream.page import choose_examples, group_words, make_curves
 from singlestream.train.checkpoint import restore_tree, steps
 from singlestream.train.errors import CheckpointError, FolderError
+from singlestream.train.folder import RunFolder
 from singlestream.train.loop import train
-from tests.train.toy import toy_config
+from singlestream.train.metrics import read_rows
+from tests.train.toy import OPTIONS, toy_config
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on shared pictures (`vqa` and `locate`), trained for 4 steps."""
+    """A run on shared pictures (`vqa` and `locate`), trained for 4 steps on so few that some answers never come."""
     base = tmp_path_factory.mktemp("evaluate")
     config = toy_config(base / "scenes", num_steps=4, keep_latest=2, ema_decay=0.9, best_metric="vqa/accuracy")
+    data = dataclasses.replace(config.data, options={**OPTIONS, "train_scenes": 8})
     objectives = {"vqa": 1.0, "locate": 1.0}
     options = {"locate": {"layer": 1}}
-    train(dataclasses.replace(config, objectives=objectives, objective_options=options), base / "run")
+    train(dataclasses.replace(config, data=data, objectives=objectives, objective_options=options), base / "run")
     return base / "run"
 
 
@@ -67,6 +70,8 @@ def test_the_loop_and_evaluation_agree(run, metrics):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     final = next(row for row in rows if row["split"] == "results")
     found = evaluate(run, split="validation", checkpoint="latest")
+    assert {line["answer"] for line in predictions(run, "validation")} - set(ss.load(run).answers)  # never trained on
+    assert found["vqa/accuracy"] > 0
     for name in ("loss", "vqa/loss", "vqa/accuracy", "vqa/blind_accuracy", "vqa/majority_accuracy"):
         assert found[name] == pytest.approx(final[name], rel=1e-5), name
 
@@ -128,6 +133,18 @@ def test_the_page_shows_the_run(run, metrics):
     assert any(word["boxes"] for example in data["examples"] for word in example["words"])
 
 
+def test_texts_that_were_cut_are_counted(run, metrics, tmp_path):
+    assert metrics["text/truncated"] == 0
+    shutil.copytree(run, tmp_path / "short", ignore=shutil.ignore_patterns("eval"))
+    path = tmp_path / "short" / "config.json"
+    path.write_text(path.read_text().replace('"text_length": 16', '"text_length": 8'))
+    model = ss.load(tmp_path / "short")
+    source = open_split(model.config.data, "test")
+    asked = [text.text for i in range(len(source)) for text in source.texts(i) if text.answer]
+    cut = sum(len(model.processor.tokenizer.encode(text, 99).ids) > 8 for text in asked)
+    assert evaluate(tmp_path / "short", split="test")["text/truncated"] == cut > 0
+
+
 def test_mlm_and_itm_without_answers(tmp_path):
     """Pre-training has no answers: its objectives' metrics, no predictions; one text a row, the picture reads it."""
     config = toy_config(tmp_path / "scenes", num_steps=4)
@@ -138,6 +155,7 @@ def test_mlm_and_itm_without_answers(tmp_path):
     found = evaluate(tmp_path / "run", split="test", report=True)
     assert {"mlm/accuracy", "itm/accuracy", "attention/pointing"} <= set(found)
     assert not any(key.startswith("vqa/") for key in found)
+    assert not any(key.startswith("vqa/") for row in read_rows(RunFolder.at(tmp_path / "run")) for key in row)
     assert not (tmp_path / "run/eval/test/predictions.jsonl").exists()
     assert (tmp_path / "run/eval/test/report.html").exists()
     with pytest.raises(ss.ConfigError, match="predict needs the head 'vqa'; this run has itm, mlm"):
@@ -178,13 +196,21 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_program_needs_the_folder_alone_and_ends_with_one_line_of_json(run, metrics, tmp_path):
-    shutil.copytree(run, tmp_path / "moved", ignore=shutil.ignore_patterns("eval"))
-    done = program(f"--workdir={tmp_path / 'moved'}", "--split=test")
+    """The run and its data were moved: `--data_dir` says where to. With `--report` it makes the page, too."""
+    moved, data = tmp_path / "moved", tmp_path / "data"
+    shutil.copytree(run, moved, ignore=shutil.ignore_patterns("eval"))
+    shutil.copytree(run.parent / "scenes", data)
+    config = json.loads((moved / "config.json").read_text())
+    config["data"]["dir"] = str(tmp_path / "gone")
+    (moved / "config.json").write_text(json.dumps(config))
+    done = program(f"--workdir={moved}", "--split=test", f"--data_dir={data}", "--report")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found == pytest.approx(metrics)
-    assert json.loads((tmp_path / "moved/eval/test/metrics.json").read_text()) == found
+    assert json.loads((moved / "eval/test/metrics.json").read_text()) == found
     assert "question alone" in done.stdout
+    assert not (tmp_path / "gone").exists()  # data that is nowhere would be made there
+    assert (moved / "eval/test/report.html").read_text().count("data:image/png") >= 8
 
 
 @pytest.mark.parametrize(

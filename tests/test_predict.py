@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -77,7 +78,7 @@ def test_many_answers_are_those_of_each_alone(model):
     for image, each in zip(images, model.predict(images, QUESTIONS[0]), strict=True):
         same(each, model.predict(image, QUESTIONS[0]))
     assert model.predict([images[0]], [QUESTIONS[0]])[0].answer == model.predict(images[0], QUESTIONS[0]).answer
-    assert model.predict([], []) == []
+    assert model.predict([], []) == model.predict(images[0], []) == model.predict([], QUESTIONS[0]) == []
 
 
 def test_a_long_list_goes_in_several_batches_of_few_sizes(model):
@@ -92,6 +93,13 @@ def test_a_tuple_holds_the_pictures_of_one_example(model):
     assert isinstance(found, ss.Prediction)
     assert found != model.predict(pair[::-1], QUESTIONS[0])
     same(model.predict([pair, pair[::-1]], QUESTIONS[0])[0], found)
+
+
+def test_a_question_that_is_cut_gets_a_warning(model):
+    long = "is it red? " * 3
+    with pytest.warns(UserWarning, match="'is it red. is it red. .*' is longer than 12 tokens, its end was") as told:
+        model.predict(picture(0), [long, QUESTIONS[0], long])
+    assert len(told) == 1
 
 
 def test_what_predict_refuses(model, tmp_path):
@@ -115,6 +123,22 @@ def test_a_batch_gives_states_attention_and_logits(model):
     wanted = model.predict(picture(5), QUESTIONS[0]).probabilities
     assert dict(zip(ANSWERS, probabilities.tolist(), strict=True)) == pytest.approx(wanted, abs=1e-5)
     assert model.num_parameters == sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model.module)))
+
+
+def test_parameters_travel_to_the_device_once(model):
+    """A checkpoint is read as numpy arrays, and those would travel with every call."""
+    read = nnx.merge(model.graphdef, jax.tree.map(np.asarray, model.params))
+    again = ss.Model(module=read, processor=model.processor, config=model.config, step=7)
+    for kept in (again.params, nnx.state(again.module)):
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(kept))
+
+
+def test_a_batch_out_of_range_is_refused(model):
+    """`model(batch)` is compiled, so it checks before."""
+    batch = model.processor.batch_of([picture(5)], [QUESTIONS[0]])
+    text = dataclasses.replace(batch.text, positions=batch.text.positions + 60)
+    with pytest.raises(ss.BatchError, match="text.positions holds 60 to "):
+        model(batch.replace(text=text))
 
 
 def test_every_public_name_is_there():

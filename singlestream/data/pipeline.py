@@ -84,12 +84,8 @@ def choose_texts(source: Source, index: int, data: DataConfig, rng: np.random.Ge
 
 def wanted(text: Sentence, data: DataConfig, *, any_kind: bool = False) -> bool:
     """Whether `data.texts` and (unless `any_kind`) `data.kinds` let the text in."""
-    return _wanted_sort(is_question(text), text.kind, data, any_kind=any_kind)
-
-
-def _wanted_sort(question: bool, kind: str, data: DataConfig, *, any_kind: bool = False) -> bool:
-    right = data.texts == "all" or question == (data.texts == "questions")
-    return right and (any_kind or not data.kinds or kind in data.kinds)
+    right = data.texts == "all" or is_question(text) == (data.texts == "questions")
+    return right and (any_kind or not data.kinds or text.kind in data.kinds)
 
 
 def training_records(source: Source, data: DataConfig) -> list[int]:
@@ -100,9 +96,9 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
     """
     count = max(1, round(data.share * len(source)))
     records = sorted(np.random.default_rng(0).permutation(len(source))[:count].tolist())
-    sorts = survey(source).sorts
-    kinds = {kind for i in records for question, kind in sorts[i] if _wanted_sort(question, kind, data, any_kind=True)}
-    kept = [i for i in records if any(_wanted_sort(question, kind, data) for question, kind in sorts[i])]
+    texts = survey(source).texts
+    kinds = {text.kind for i in records for text in texts[i] if wanted(text, data, any_kind=True)}
+    kept = [i for i in records if any(wanted(text, data) for text in texts[i])]
     if missing := sorted(set(data.kinds) - kinds):
         raise ConfigError(f"config.data.kinds has {missing[0]!r}: the training texts are of {', '.join(sorted(kinds))}")
     if not kept:
@@ -110,6 +106,35 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
             f"config.data.texts={data.texts!r}: source {data.name!r} has no such text in its training split"
         )
     return kept
+
+
+def training_texts(source: Source, data: DataConfig) -> collections.Counter[Sentence]:
+    """How often each text comes in an epoch of all that is trained on; texts are without ids and mentions.
+
+    Raises:
+        ConfigError: as `training_records`.
+    """
+    texts = survey(source).texts
+    return collections.Counter(text for i in training_records(source, data) for text in texts[i] if wanted(text, data))
+
+
+def count_truncated(source: Source, processor: Processor) -> tuple[int, int]:
+    """How many different texts of the training lose their end, and how many different ones there are.
+
+    Raises:
+        ConfigError: as `training_records`.
+        DataError: a text holds no word; names it.
+    """
+    cut: dict[str, bool] = {}
+    for i in training_records(source, processor.data):
+        for k, text in enumerate(survey(source).texts[i]):
+            if text.text in cut or not wanted(text, processor.data):
+                continue
+            try:
+                cut[text.text] = processor.truncates(text.text)
+            except DataError as error:
+                raise DataError(f"text {source.texts(i)[k].id}: {error}") from error
+    return sum(cut.values()), len(cut)
 
 
 EvalItem = tuple[Batch, list[list[tuple[int, Sentence]]]]
@@ -172,8 +197,8 @@ def _eval_entry(source: Source, data: DataConfig, row: EvalRow | None) -> tuple[
     return i, record, [text for text in record.texts if wanted(text, data, any_kind=True)][first:last]
 
 
-def priors(source: Source) -> dict[str, Any]:
-    """What the question alone predicts, counted on the training split.
+def priors(source: Source, data: DataConfig) -> dict[str, Any]:
+    """What the question alone predicts, counted over the questions that are trained on.
 
     Returns:
         {"text": {question: its most frequent answer}, "prefix": {first two words: answer}, "majority": answer,
@@ -181,13 +206,13 @@ def priors(source: Source) -> dict[str, Any]:
     """
     tables: dict[str, dict[str, collections.Counter[str]]] = {"text": {}, "prefix": {}, "by_kind": {}}
     whole: collections.Counter[str] = collections.Counter()
-    for (text, answer, kind), count in survey(source).counts.items():
-        if not answer:
+    for text, count in training_texts(source, data).items():
+        if not is_question(text):
             continue
-        question, prefix = _keys(text)
-        for table, key in (("text", question), ("prefix", prefix), ("by_kind", kind)):
-            tables[table].setdefault(key, collections.Counter())[answer] += count
-        whole[answer] += count
+        question, prefix = _keys(text.text)
+        for table, key in (("text", question), ("prefix", prefix), ("by_kind", text.kind)):
+            tables[table].setdefault(key, collections.Counter())[text.answer] += count
+        whole[text.answer] += count
     result: dict[str, Any] = {
         name: {key: _most_frequent(counts) for key, counts in table.items()} for name, table in tables.items()
     }

@@ -7,12 +7,10 @@ belongs together is said by `segments` and `part` alone (`singlestream.batch`).
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
 import os
 import pathlib
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +29,7 @@ from singlestream.data.image import (
 )
 from singlestream.data.record import DataError, Record, Sentence, Source
 from singlestream.data.sources import source_module
-from singlestream.data.survey import survey
+from singlestream.data.survey import is_question, survey
 from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
 from singlestream.data.text import VOCABULARY, Tokenizer
 
@@ -41,10 +39,7 @@ Entry = tuple[Record, Sequence[Sentence]]
 
 @dataclasses.dataclass(kw_only=True)
 class Processor:
-    """What turns records into rows, and is kept with a run: vocabulary, answers, and the classes of regions.
-
-    `truncated` counts the texts that were cut to `data.text_length` so far.
-    """
+    """What turns records into rows, and is kept with a run: vocabulary, answers, and the classes of regions."""
 
     data: DataConfig
     model: ModelConfig
@@ -52,7 +47,6 @@ class Processor:
     answers: tuple[str, ...] = ()
     region_classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mentions: bool = False  # whether the source knows what words speak of
-    truncated: int = dataclasses.field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.model.image_stem == "regions":
@@ -61,7 +55,6 @@ class Processor:
                 "make_batch, or choose linear or conv"
             )
         self._answer_ids = {answer: i for i, answer in enumerate(self.answers)}
-        self._lock = threading.Lock()
         self._augmentations: tuple[Augmentation, ...] = ()
         if self.data.augment:
             offered = getattr(source_module(self.data.name), "AUGMENT", {})
@@ -71,14 +64,12 @@ class Processor:
     def build(cls, config: Config, source: Source) -> Processor:
         """Learns vocabulary and answers from every text of the training split; the same texts give the same ones."""
         found = survey(source)
-        texts: collections.Counter[str] = collections.Counter()
-        for (text, _, _), count in found.counts.items():
-            texts[text] += count
+        sentences = [text for texts in found.texts for text in texts]
         return cls(
             data=config.data,
             model=config.model,
-            tokenizer=Tokenizer.train(texts, config.data.vocab_size),
-            answers=tuple(sorted({answer for _, answer, _ in found.counts} - {""})),
+            tokenizer=Tokenizer.train((text.text for text in sentences), config.data.vocab_size),
+            answers=tuple(sorted({text.answer for text in sentences if is_question(text)})),
             region_classes={name: tuple(classes) for name, classes in source.region_classes.items()},
             mentions=found.mentions,
         )
@@ -142,6 +133,14 @@ class Processor:
         size, budget = self.model.patch_size, self.data.max_patches
         grids = (patch_grid(image.shape[0], image.shape[1], size, budget) for image in record.images)
         return sum(rows * cols for rows, cols in grids)
+
+    def truncates(self, text: str) -> bool:
+        """Whether the text is longer than `data.text_length` tokens, and its end is not read.
+
+        Raises:
+            DataError: the text holds no word.
+        """
+        return self.tokenizer.encode(text, self.data.text_length).truncated
 
     def unpacked(self) -> Processor:
         """The same processor with one record a row, as evaluation wants it."""
@@ -241,9 +240,6 @@ class Processor:
             tokens = self.tokenizer.encode(sentence.text, self.data.text_length)
         except DataError as error:
             raise DataError(f"record {record.id}, text {sentence.id}: {error}") from error
-        if tokens.truncated:
-            with self._lock:
-                self.truncated += 1
         part = part if self.data.texts_per_row > 1 else 0
         first = k * self.data.text_length
         here = slice(first, first + len(tokens.ids))
@@ -254,8 +250,8 @@ class Processor:
         row["examples"][k] = segment, part
         row["example_mask"][k] = True
         row["picture"][k] = record.picture
-        if self.answers:
-            row["targets/answer"][k] = self._answer_ids.get(sentence.answer, -1)
+        if self.answers and is_question(sentence):
+            row["targets/answer"][k] = self._answer_ids.get(sentence.answer, len(self.answers))
         if self.mentions:
             put_mentions(row["targets/word_boxes"][here], tokens.spans, sentence)
 

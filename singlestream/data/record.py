@@ -40,7 +40,10 @@ class Record:
 
     `images` are uint8 [height, width, 3] arrays; `boxes[i]` and `classes[i]` say what lies where: a class of each
     attribute in the source's `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same
-    for records that show the same picture.
+    for records that show the same picture, and fits into int32.
+
+    Raises:
+        DataError: a `picture` that does not fit.
     """
 
     id: str
@@ -50,6 +53,12 @@ class Record:
     boxes: Float[np.ndarray, "M 4"] = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
     classes: Int[np.ndarray, "M A"] = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int32))
     index: Int[np.ndarray, " M"] = dataclasses.field(default_factory=lambda: np.zeros((0,), np.int32))
+
+    def __post_init__(self) -> None:
+        if not -(2**31) <= self.picture < 2**31:
+            raise DataError(
+                f"record {self.id}: picture={self.picture} does not fit into int32; number the pictures anew"
+            )
 
 
 class DataError(ValueError):

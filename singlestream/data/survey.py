@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 
@@ -13,12 +12,11 @@ from singlestream.data.record import Sentence, Source
 class Survey:
     """What the texts of a split are.
 
-    `counts` says how often each (text, answer, kind) occurs; `sorts[i]` holds the (is a question, kind) of record i's
-    texts; `mentions`: whether any word is known to name something in its picture.
+    `texts[i]` holds record i's texts without their ids and mentions; `mentions`: whether any word is known to name
+    something in its picture.
     """
 
-    counts: collections.Counter[tuple[str, str, str]]
-    sorts: tuple[frozenset[tuple[bool, str]], ...]
+    texts: tuple[tuple[Sentence, ...], ...]
     mentions: bool
 
 
@@ -47,14 +45,12 @@ class _Same:
 
 @functools.lru_cache(maxsize=1)
 def _survey(same: _Same) -> Survey:
-    counts: collections.Counter[tuple[str, str, str]] = collections.Counter()
-    sorts: list[frozenset[tuple[bool, str]]] = []
-    shared: dict[frozenset[tuple[bool, str]], frozenset[tuple[bool, str]]] = {}
+    texts: list[tuple[Sentence, ...]] = []
+    shared: dict[Sentence, Sentence] = {}  # the same texts come again and again: keep one of each
     mentions = False
     for i in range(len(same.source)):
-        texts = same.source.texts(i)
-        counts.update((text.text, text.answer, text.kind) for text in texts)
-        mentions = mentions or any(text.mentions for text in texts)
-        found = frozenset((is_question(text), text.kind) for text in texts)
-        sorts.append(shared.setdefault(found, found))  # records have few different sets: keep one of each
-    return Survey(counts, tuple(sorts), mentions)
+        found = same.source.texts(i)
+        mentions = mentions or any(text.mentions for text in found)
+        bare = (dataclasses.replace(text, id="", mentions=()) for text in found)
+        texts.append(tuple(shared.setdefault(text, text) for text in bare))
+    return Survey(tuple(texts), mentions)

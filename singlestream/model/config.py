@@ -30,6 +30,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "attention": ("auto", "plain"),
 }
 
+# The least that a number can be.
+LEAST: dict[str, int] = {
+    **dict.fromkeys(("width", "num_layers", "num_heads", "mlp_dim", "max_text_length", "num_token_types"), 1),
+    **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim"), 1),
+    **dict.fromkeys(("norm_eps", "embed_std", "patch_margin"), 0),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -74,9 +81,11 @@ class ModelConfig:
         for name, valid in CHOICES.items():
             if getattr(self, name) not in valid:
                 raise ValueError(f"config.model.{name}={getattr(self, name)!r}: choose one of {', '.join(valid)}")
-        for name in ("width", "num_layers", "num_heads", "mlp_dim", "max_text_length", "num_images", "patch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"config.model.{name}={getattr(self, name)}: must be at least 1")
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:  # so turned, it refuses NaN too
+                raise ValueError(f"config.model.{name}={getattr(self, name)}: must be at least {least}")
+        if min(self.image_grid) < 1:
+            raise ValueError(f"config.model.image_grid={self.image_grid}: must be at least (1, 1)")
         if self.width % self.num_heads:
             raise ValueError(
                 f"config.model.width={self.width} is not divisible by config.model.num_heads={self.num_heads}"
@@ -99,10 +108,6 @@ class ModelConfig:
         width, num_layers, num_heads, mlp_dim = SIZES[size]
         sizes = dict(width=width, num_layers=num_layers, num_heads=num_heads, mlp_dim=mlp_dim)
         return cls(**{**sizes, **changes})
-
-    @property
-    def head_dim(self) -> int:
-        return self.width // self.num_heads
 
     @property
     def window(self) -> int:

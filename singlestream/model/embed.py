@@ -49,6 +49,12 @@ class LinearStem(nnx.Module):
         return self.project(pixels)
 
 
+def conv_sides(window: int) -> tuple[int, int]:
+    """Sides of what the two convolutions of `ConvStem` make of a window."""
+    first = (window - 4) // 2 + 1
+    return first, (first - 3) // 2 + 1
+
+
 class ConvStem(nnx.Module):
     """Two convolutions of 4 x 4 and 3 x 3 with stride 2 over each patch and its margin, then a projection.
 
@@ -58,7 +64,7 @@ class ConvStem(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.window, width = config.window, config.stem_width
-        side = ((config.window - 4) // 2 + 1 - 3) // 2 + 1
+        _, side = conv_sides(config.window)
         if side < 1:
             raise ValueError(
                 f"config.model.patch_size={config.patch_size} with config.model.patch_margin={config.patch_margin} is "

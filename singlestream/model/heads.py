@@ -37,6 +37,8 @@ class HeadConfig:
         for name, valid in (("kind", KINDS), ("source", SOURCES)):
             if getattr(self, name) not in valid:
                 raise ValueError(f"head: {name}={getattr(self, name)!r}, choose one of {', '.join(valid)}")
+        if self.layer and self.source == "pooled":
+            raise ValueError(f"head: layer={self.layer} goes with source='text' or 'image', not with 'pooled'")
 
 
 class Head(nnx.Module):
@@ -64,7 +66,7 @@ class Head(nnx.Module):
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def _read(self, encoded: Encoded) -> Array:
-        if self.head.layer == 0 or self.head.source == "pooled":
+        if self.head.layer == 0:
             return getattr(encoded, self.head.source)
         states, num_text = encoded.hidden[self.head.layer - 1], encoded.text.shape[1]
         return states[:, :num_text] if self.head.source == "text" else states[:, num_text:]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from singlestream.batch import Array
 from singlestream.model.config import ModelConfig
 
-zeros, ones = nnx.initializers.zeros_init(), nnx.initializers.ones_init()
+zeros = nnx.initializers.zeros_init()
 
 
 def initializer(name: str, config: ModelConfig) -> nnx.Initializer:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 
-from singlestream.batch import Batch, Encoded, Spec, check_batch
+from singlestream.batch import Batch, BatchError, Encoded, Spec, check_batch
 from singlestream.model.config import ModelConfig
 from singlestream.model.embed import StreamEmbed
 from singlestream.model.encoder import Encoder
@@ -38,6 +38,32 @@ class SingleStream(nnx.Module):
             {name: Head(head, config, table=table, rngs=rngs) for name, head in sorted((heads or {}).items())}
         )
 
+    def check(self, batch: Batch) -> None:
+        """Holds a batch against the contract, and what it looks up against this model's tables.
+
+        A look-up beyond a table gives NaN and no error. Inside of `jax.jit` there are no numbers to look at: whoever
+        compiles the model checks first.
+
+        Raises:
+            BatchError: an input of the wrong shape or dtype, or out of a table's range, by name.
+        """
+        check_batch(batch)
+        config, text = self.config, batch.text
+        tables = [
+            ("text.ids", text.ids, self.embed.text.token.num_embeddings, "the size of the vocabulary"),
+            ("text.types", text.types, config.num_token_types, "config.model.num_token_types"),
+        ]
+        if config.text_positions == "learned":
+            tables.append(("text.positions", text.positions, config.max_text_length, "config.model.max_text_length"))
+        if config.num_images > 1:
+            tables.append(("image.index", batch.image.index, config.num_images, "config.model.num_images"))
+        for name, numbers, size, key in tables:
+            if isinstance(numbers, jax.core.Tracer) or not numbers.size:
+                continue
+            low, high = numbers.min(), numbers.max()
+            if low < 0 or high >= size:
+                raise BatchError(f"{name} holds {low} to {high}, expected 0 to {size - 1} ({key} is {size})")
+
     def __call__(self, batch: Batch, *, key: jax.Array | None = None, attention: bool = False) -> Encoded:
         """Encodes a batch.
 
@@ -48,9 +74,9 @@ class SingleStream(nnx.Module):
                 first.
 
         Raises:
-            BatchError: an input of the wrong shape or dtype, by name.
+            BatchError: what `check` finds.
         """
-        check_batch(batch)
+        self.check(batch)
         text = batch.text
         embed_key, encoder_key = (None, None) if key is None else jax.random.split(key)
         stream = self.embed(batch, key=embed_key)

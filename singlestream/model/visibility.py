@@ -34,7 +34,7 @@ class Visibility:
             0 0 0 0 1 1
 
     `slots` is a promise of whoever made the batch (`Text.slots`): the text is divided into that many equal stretches
-    and no (segment, part) reaches from one into another. It changes what is computed, never the result.
+    and no token sees text of another stretch than its own. It changes what is computed, never the result.
     """
 
     segments: Int32[Array, "B L"]

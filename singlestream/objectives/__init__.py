@@ -35,8 +35,19 @@ def build_objectives(config: Config, spec: Spec) -> dict[str, Objective]:
         values: Mapping[str, object] = config.objective_options.get(name, {})
         options = build_options(module.Options, values, f"config.objective_options.{name}")
         objectives[name] = module.Objective(options)
+        _check_others(name, objectives[name], config)
         try:
             objectives[name].heads(config.model, spec)
         except ValueError as error:
             raise ConfigError(f"config.objectives.{name}: {error}") from error
     return objectives
+
+
+def _check_others(name: str, objective: Objective, config: Config) -> None:
+    train = config.train
+    # A packed row holds others itself.
+    if objective.needs_others and train.batch_size == train.accumulate and config.data.examples_per_row == 1:
+        raise ConfigError(
+            f"config.objectives.{name} needs other rows to take negatives from: with config.train.batch_size="
+            f"{train.batch_size} and config.train.accumulate={train.accumulate} each part has one row"
+        )

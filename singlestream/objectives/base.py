@@ -30,10 +30,12 @@ class Objective:
 
     Attributes:
         targets: the entries of `Batch.targets` that the loss reads.
+        needs_others: whether the loss takes other rows of a batch, as negatives; a part of one row is then refused.
         terms: which metrics are losses, and the weight of each within this objective.
     """
 
     targets: ClassVar[tuple[str, ...]] = ()
+    needs_others: ClassVar[bool] = False
 
     def __init__(self, options: Any):
         self.options = options
@@ -73,11 +75,12 @@ def cross_entropy(
 ) -> tuple[Sums, Sums]:
     """Sums of the negative log likelihood of the labels, and of hits, where the mask is True.
 
-    Labels outside of [0, C) count as masked.
+    A label below 0 (no target) counts as masked; one from C on is no class: a miss that has no likelihood.
     """
-    mask = mask & (labels >= 0) & (labels < logits.shape[-1])
+    mask = mask & (labels >= 0)
+    known = mask & (labels < logits.shape[-1])
     # One-hot and not a gather: its gradient is elementwise, where a gather's is a scatter.
     chosen = labels[..., None] == jnp.arange(logits.shape[-1])
     nll = jax.nn.logsumexp(logits, axis=-1) - jnp.where(chosen, logits, 0).sum(-1)
     hits = (logits.argmax(-1) == labels).astype(logits.dtype)
-    return masked_sum(nll, mask), masked_sum(hits, mask)
+    return masked_sum(nll, known), masked_sum(hits, mask)

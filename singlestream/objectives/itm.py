@@ -17,7 +17,12 @@ MISMATCH, MATCH = 0, 1
 
 
 class Objective(base.Objective):
-    """Half of the rows get a picture of another example of the batch, never the same picture."""
+    """Half of the rows get a picture of another example of the batch, never the same picture.
+
+    Of its part, where a batch is computed in parts (`config.train.accumulate`).
+    """
+
+    needs_others = True
 
     def heads(self, config, spec):
         return {"itm": HeadConfig(size=2)}

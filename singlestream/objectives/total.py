@@ -12,7 +12,7 @@ from singlestream.objectives.base import Metrics, Objective
 
 
 class SharedEncode:
-    """The model as objectives call it: equal batches are encoded once, different ones draw different noise."""
+    """The model as objectives call it: the same `Batch` object is encoded once, others draw other noise."""
 
     def __init__(self, model: Any, key: jax.Array | None):
         self._model, self._key = model, key

@@ -9,7 +9,11 @@ Options = base.NoOptions
 
 
 class Objective(base.Objective):
-    """Cross-entropy of the answer; an answer that training never saw (-1) does not count in the loss."""
+    """Cross-entropy of the answer, and the share of all questions that are answered right.
+
+    The target is the answer's id, -1 where there is no question, and `num_answers` for an answer that training never
+    saw: it has no loss, and whatever is said to it is wrong.
+    """
 
     targets = ("answer",)
 

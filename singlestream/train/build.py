@@ -12,14 +12,16 @@ from flax import nnx
 
 from singlestream.batch import Batch, Spec
 from singlestream.config import Config, ConfigError
-from singlestream.data.pipeline import priors
+from singlestream.data.pipeline import priors, training_texts
 from singlestream.data.processor import Processor
 from singlestream.data.record import Source
 from singlestream.data.sources import open_split, split_names
+from singlestream.data.survey import is_question
 from singlestream.data.text import Tokenizer
 from singlestream.model.heads import HeadConfig
 from singlestream.model.single_stream import SingleStream
 from singlestream.objectives import build_objectives
+from singlestream.train.checkpoint import steps
 from singlestream.train.cluster import sync
 from singlestream.train.errors import FolderError
 from singlestream.train.folder import RunFolder
@@ -42,6 +44,23 @@ class Run:
         rngs = nnx.Rngs(params=self.config.seed)
         return SingleStream(self.config.model, self.spec, heads=self.heads, rngs=rngs)
 
+    def heads_of_other_classes(self, other: Processor) -> list[str]:
+        """Heads that learn answers or region classes which are others, or in another order, than a run's with `other`.
+
+        Their shapes may agree, but not what their numbers mean.
+        """
+        mine = self.processor
+        differ = {
+            "answer": mine.answers != other.answers,
+            "region_class": list(mine.region_classes.items()) != list(other.region_classes.items()),
+        }
+        return [
+            name
+            for objective in self.objectives.values()
+            if any(differ.get(target) for target in objective.targets)
+            for name in objective.heads(self.config.model, self.spec)
+        ]
+
     def empty_batch(self, *, evaluation: bool = False) -> Batch:
         """This process's share of a batch, without content: its shapes."""
         processor = self.processor.unpacked() if evaluation else self.processor
@@ -50,7 +69,7 @@ class Run:
 
 
 def build_run(config: Config, folder: RunFolder) -> Run:
-    """Opens the data and makes, or reads again, what the run keeps in its folder.
+    """Opens the data and makes what the run keeps in its folder, or reads it again where there is a checkpoint.
 
     The first process does it alone, then the others find everything there (a folder that all of them see).
 
@@ -63,7 +82,7 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     source = open_split(config.data, "train", progress=first)
     name = validation_split(config)
     validation = open_split(config.data, name, progress=first) if name else None
-    fresh = first and not folder.is_run
+    fresh = first and not begun(folder)
     processor = _new_processor(config, source) if fresh else Processor.from_folder(folder.path, config)
     spec = processor.spec
     objectives = build_objectives(config, spec)
@@ -86,6 +105,11 @@ def build_run(config: Config, folder: RunFolder) -> Run:
             folder.write_json(folder.config, json.loads(config.to_json()))
         sync("built")
     return run
+
+
+def begun(folder: RunFolder) -> bool:
+    """Whether there is something to continue: before its first checkpoint a run starts anew, with whatever settings."""
+    return folder.is_run and bool(steps(folder.checkpoints))
 
 
 def validation_split(config: Config) -> str:
@@ -117,13 +141,18 @@ def init_folder(config: Config) -> RunFolder:
 
 
 def _check_targets(run: Run) -> None:
-    have = run.empty_batch().targets
+    data, have = run.config.data, run.empty_batch().targets
     for name, objective in run.objectives.items():
         missing = [target for target in objective.targets if target not in have]
         if missing:
             raise ConfigError(
                 f"config.objectives.{name} needs the target {missing[0]!r}, which the source "
-                f"{run.config.data.name!r} does not give; it gives {', '.join(sorted(have)) or 'none'}"
+                f"{data.name!r} does not give; it gives {', '.join(sorted(have)) or 'none'}"
+            )
+        if "answer" in objective.targets and not any(is_question(text) for text in training_texts(run.source, data)):
+            raise ConfigError(
+                f"config.objectives.{name} needs texts with an answer: config.data.texts={data.texts!r} and "
+                f"config.data.kinds={data.kinds} leave none"
             )
 
 
@@ -138,4 +167,4 @@ def _keep(run: Run) -> None:
         file.replace(folder.path / file.name)
     part.rmdir()
     folder.write_json(folder.heads, {name: dataclasses.asdict(head) for name, head in run.heads.items()})
-    folder.write_json(folder.priors, priors(run.source))
+    folder.write_json(folder.priors, priors(run.source, run.config.data))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 from singlestream.batch import Batch, Patches
+from singlestream.model.attention.slotted import is_slotted
 from singlestream.model.config import ModelConfig
+from singlestream.model.embed import conv_sides
 
 # Dense bfloat16 peaks of one jax device in FLOP/s, from the vendors' data sheets. The first name found in the device's
 # kind counts. Others, CPUs among them, get no figure.
@@ -34,13 +36,25 @@ def peak_flops(device_kind: str) -> float | None:
 def train_flops(config: ModelConfig, batch: Batch) -> float:
     """FLOPs of the encoder for one step on such a batch, forward and backward (2 x forward), without recomputation.
 
-    Counted as the model needs them, two a multiplication with addition, padding included: projections, scores and
-    weighted sums of attention, the feed-forward layer, the projection of patches. Heads and norms are left out.
+    Counted as they are computed, two a multiplication with addition, padding included: projections, scores and
+    weighted sums of attention (between different texts only where they are computed), the feed-forward layer, the
+    stem of the image tokens. Heads and norms are left out.
     """
+    (rows, num_text), num_image = batch.text.ids.shape, batch.image.segments.shape[1]
+    length = num_text + num_image
+    scores = length**2
+    if is_slotted(config.attention, config.direction, batch.text.slots):
+        scores = num_text * (num_text // batch.text.slots + num_image) + num_image**2
+    layer = length * (4 * config.width**2 + 2 * config.width * config.mlp_dim) + 2 * scores * config.width
+    return 3.0 * 2.0 * rows * (config.num_layers * layer + num_image * _stem(config, batch))
+
+
+def _stem(config: ModelConfig, batch: Batch) -> int:
+    """Multiplications of the stem for one image token."""
+    if config.image_stem == "conv":
+        (first, second), width = conv_sides(config.window), config.stem_width
+        convolutions = first**2 * 4 * 4 * 3 * width + second**2 * 3 * 3 * width * 2 * width
+        return convolutions + second**2 * 2 * width * config.width
     image = batch.image
-    num_image = image.segments.shape[1]
-    rows, length = batch.text.ids.shape[0], batch.text.ids.shape[1] + num_image
-    layer = length * (4 * config.width**2 + 2 * config.width * config.mlp_dim) + 2 * length**2 * config.width
     content = image.pixels if isinstance(image, Patches) else image.features
-    stem = num_image * math.prod(content.shape[2:]) * config.width
-    return 3.0 * 2.0 * rows * (config.num_layers * layer + stem)
+    return math.prod(content.shape[2:]) * config.width

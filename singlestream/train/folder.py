@@ -1,7 +1,7 @@
 """A run's folder: which file lies where, and how it is written so that a kill at any moment leaves a usable folder.
 
-`config.json` is written last of the small files and marks a folder as a run: without it the folder is no run yet and
-the next start writes everything anew.
+`config.json` is written last of the small files and marks a folder as a run. Until there is a checkpoint nothing in it
+is worth keeping, and the next start writes everything anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MAY_CHANGE = (
     "train.checkpoint_every",
     "train.keep_latest",
     "train.keep_best",
+    "train.best_metric",
     "train.profile",
     "train.huge_pages",
     "train.cache_dir",
@@ -67,10 +68,7 @@ class RunFolder:
             FolderError: it cannot be made, is a file, or is read-only.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            make_writable(self.path)
         except OSError as error:
             raise FolderError(f"--workdir={self.path} cannot be written: {error.strerror}") from error
 
@@ -144,14 +142,35 @@ class RunFolder:
             yield
 
 
+def make_writable(path: Path) -> None:
+    """Makes a folder where there is none; raises OSError where no file can be made in it."""
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f".probe-{os.getpid()}"
+    probe.touch()
+    probe.unlink()
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Writes a file so that it is either the old one or the new one, whole, whenever the process is killed."""
-    part = path.with_name(f".{path.name}.part")
-    with open(part, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_together({path: text})
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Writes several files, each whole or not at all; if the disk takes not all of them, all stay as they were."""
+    parts = {path: path.with_name(f".{path.name}.part") for path in texts}
+    try:
+        for path, text in texts.items():
+            with open(parts[path], "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError:
+        for part in parts.values():
+            with contextlib.suppress(OSError):
+                part.unlink()
+        raise
+    for path, part in parts.items():
+        os.replace(part, path)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

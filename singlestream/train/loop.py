@@ -7,16 +7,18 @@ import contextlib
 import functools
 import math
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from singlestream.config import Config, ConfigError
-from singlestream.data.pipeline import train_iterator
+from singlestream.config import Config, ConfigError, TrainConfig
+from singlestream.data.pipeline import count_truncated, train_iterator
+from singlestream.data.processor import Processor
 from singlestream.train import checkpoint, results
-from singlestream.train.build import Run, build_run, init_folder, validation_split
+from singlestream.train.build import Run, begun, build_run, init_folder, validation_split
 from singlestream.train.cluster import gather, join_cluster, sync
 from singlestream.train.errors import CheckpointError, Interrupted, NonFiniteError
 from singlestream.train.flops import peak_flops, train_flops
@@ -49,7 +51,7 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> dict[str, float]:
     if first:
         folder.create()
     with folder.locked() if first else contextlib.nullcontext():
-        if folder.is_run:
+        if begun(folder):
             folder.check_same(config)
             done = finished(folder, config)
             if done is not None:
@@ -100,14 +102,18 @@ class Loop:
         self._init, self.abstract = place_init(init, self.mesh)
         batch, eval_batch = (shard_rows(run.empty_batch(evaluation=e), self.mesh) for e in (False, True))
         eval_fn = make_eval_step(graphdef, run.objectives, config, run.spec, self.mesh)
-        _check_best(config, jax.eval_shape(eval_fn, self.abstract, eval_batch, jax.ShapeDtypeStruct((), jnp.int32)))
+        number = jax.ShapeDtypeStruct((), jnp.int32)
+        _check_best(config.train, {"loss", *jax.eval_shape(eval_fn, self.abstract, eval_batch, number)})
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
         report.note(f"{size:,} parameters on {self.mesh.size} x {jax.devices()[0].device_kind}; compiling")
+        cut, texts = count_truncated(run.source, run.processor)
+        if cut:
+            length = config.data.text_length
+            report.note(f"{cut:,} of {texts:,} different texts are cut to config.data.text_length={length} tokens")
         step_fn = make_train_step(graphdef, run.objectives, optimizer, config, run.spec, self.mesh)
         self.train_step = compile_train_step(step_fn, self.abstract, batch, self.mesh)
         self.eval_step = compile_eval_step(eval_fn, self.abstract, eval_batch, self.mesh)
         self.flops = train_flops(config.model, batch)
-        self.checkpoints = checkpoint.Checkpoints(run.folder.checkpoints, config.train, self.abstract)
         self.iterator = train_iterator(
             run.source,
             run.processor,
@@ -116,15 +122,20 @@ class Loop:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        self.step, self.state, self.totals = self._start()
-        self.writer = Writer(run.folder, self.step) if jax.process_index() == 0 else None
+        with contextlib.ExitStack() as opened:  # closes again if what follows fails
+            self.checkpoints = checkpoint.Checkpoints(run.folder.checkpoints, config.train, self.abstract)
+            opened.callback(self.checkpoints.close)
+            self.step, self.state, self.totals = self._start()
+            self.writer = Writer(run.folder, self.step) if jax.process_index() == 0 else None
+            if self.writer is not None:
+                opened.callback(self.writer.close)
+            self._opened = opened.pop_all()
         self._pending: collections.deque[tuple[int, Any]] = collections.deque()
         self._clock, self._since = Clock(), (self.step, 0.0)
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-        self.checkpoints.close()
+        """Closes the reports, and the checkpoints whatever becomes of those."""
+        self._opened.close()
 
     def _start(self) -> tuple[int, Any, Totals]:
         """State, data and totals as the last checkpoint left them, or those of step 0."""
@@ -133,20 +144,25 @@ class Loop:
             state = self._init()
             return 0, self._take(state) if self.run.config.init else state, Totals()
         state, loop = self.checkpoints.restore(steps[-1])
-        self.iterator.set_state(_own(loop["data"], self.run.folder.checkpoints / str(steps[-1])))
+        packed = self.run.config.data.row_patches > 0
+        self.iterator.set_state(_own(loop["data"], self.run.folder.checkpoints / str(steps[-1]), packed=packed))
         self.report.note(f"continuing from step {steps[-1]} ({self.run.folder.checkpoints / str(steps[-1])})")
         return steps[-1], state, Totals(loop["totals"])
 
     def _take(self, state: Any) -> Any:
-        """Parameters of another run's best checkpoint, where path and shape agree."""
+        """Parameters of another run's best checkpoint, where path, shape and meaning agree."""
         folder = init_folder(self.run.config)
-        step = checkpoint.find_step(folder.checkpoints, "best", folder.read_config().train)
+        config = folder.read_config()
+        step = checkpoint.find_step(folder.checkpoints, "best", config.train)
+        others = self.run.heads_of_other_classes(Processor.from_folder(folder.path, config))
         given = checkpoint.read_any_params(folder.checkpoints, step)
-        state["params"], taken, fresh = take_params(state["params"], given)
+        state["params"], taken, fresh = take_params(state["params"], given, others)
         if "ema" in state:
             state["ema"] = jax.tree.map(jnp.copy, state["params"])
         self.report.note(f"from {folder.checkpoints / str(step)}: {len(taken)} arrays taken, {len(fresh)} stay fresh")
-        for title, names in (("fresh", fresh), ("not used", sorted(set(given) - set(taken)))):
+        known = [name for name in others if any(path.startswith(f"heads/{name}/") for path in given)]
+        lists = (("fresh", fresh), ("not used", sorted(set(given) - set(taken))), ("of other classes there", known))
+        for title, names in lists:
             if names:
                 self.report.note(f"  {title}: {', '.join(names)}")
         return state
@@ -228,6 +244,7 @@ class Loop:
             return None
         with self._clock.paused():
             values = results.evaluate(self.eval_step, self.state, self.run, self.mesh, limit=self.train.eval_batches)
+        _check_best(self.train, values)
         if self.writer is not None:
             self.writer.write(self.step, "validation", values)
         shown = (f"{name} {value:.4f}" for name, value in values.items() if name == "loss" or "accuracy" in name)
@@ -255,11 +272,6 @@ class Loop:
     def _finish(self) -> dict[str, float]:
         """The results on all of the validation split; written to `metrics.jsonl` and shown."""
         self.checkpoints.wait()
-        if self.run.processor.truncated:
-            length = self.run.config.data.text_length
-            self.report.note(
-                f"{self.run.processor.truncated} texts were cut to config.data.text_length={length} tokens"
-            )
         if self.run.validation is None:
             values: dict[str, float] = {}
         else:
@@ -271,18 +283,18 @@ class Loop:
         return values
 
 
-def _check_best(config: Config, metrics: Any) -> None:
-    if config.train.best_metric and config.train.best_metric not in metrics:
-        raise ConfigError(
-            f"config.train.best_metric={config.train.best_metric!r}: evaluation gives {', '.join(sorted(metrics))}"
-        )
+def _check_best(train: TrainConfig, metrics: Collection[str]) -> None:
+    """Raises ConfigError where an evaluation with these metrics has not the one that says what is best."""
+    if (train.best_metric or "loss") not in metrics:
+        found = ", ".join(sorted(metrics)) or "nothing"
+        raise ConfigError(f"config.train.best_metric={train.best_metric!r}: evaluation gives {found}")
 
 
-def _own(states: list[Any], folder: Path) -> Any:
+def _own(states: list[Any], folder: Path, *, packed: bool) -> Any:
     """This process's part of what data iterators saved, one for each process of that time."""
     if len(states) == jax.process_count():
         return states[jax.process_index()]
-    if any(state != states[0] for state in states):
+    if packed:
         raise CheckpointError(
             f"{folder} was saved by {len(states)} processes that each packed rows of their own; "
             f"go on with as many, now there are {jax.process_count()}"

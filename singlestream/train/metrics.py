@@ -65,8 +65,11 @@ class Totals:
             mine[1] += pair[1]
         return _means(step)
 
-    def means(self) -> dict[str, float]:
-        return _means(self.values)
+    def means(self, weights: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The means; with the `weights` of loss terms (`objectives.total.loss_weights`) also `loss`, their sum."""
+        means = _means(self.values)
+        terms = [weight * means[name] for name, weight in (weights or {}).items() if name in means]
+        return {"loss": sum(terms), **means} if terms else means
 
 
 def _means(values: Mapping[str, Any]) -> dict[str, float]:

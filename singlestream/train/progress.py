@@ -52,10 +52,13 @@ class Reporter:
     def step(self, step: int, values: Mapping[str, float], rate: float, left: float) -> None:
         """Brings the live line up to date; nothing where there is no terminal."""
         if self._live is not None:
-            self._live.update(self._task, completed=step, description=self._line(step, values, rate, left))
+            # Short: a terminal has 80 columns, and what is beyond them, the time left, would be cut off.
+            line = self._line(step, values, rate, left).removeprefix("step ")
+            self._live.update(self._task, completed=step, description=line)
 
     def line(self, step: int, values: Mapping[str, float], rate: float, left: float) -> None:
-        """A plain line, where there is no terminal."""
+        """Likewise at a report, which is a plain line where there is no terminal."""
+        self.step(step, values, rate, left)
         if self._live is None:
             self.note(self._line(step, values, rate, left))
 

@@ -10,15 +10,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.table import Table
 
-from singlestream.data.pipeline import blind_answer, eval_batches
+from singlestream.data.pipeline import blind_answer, eval_batches, wanted
 from singlestream.data.record import Sentence
+from singlestream.objectives.total import loss_weights
 from singlestream.train.build import Run
 from singlestream.train.metrics import Totals
 from singlestream.train.sharding import put_rows
 
 
 def evaluate(eval_step: Callable[..., Any], state: Any, run: Run, mesh: Mesh, *, limit: int) -> dict[str, float]:
-    """Means over the validation split's first `limit` batches (0: all of it)."""
+    """Means and loss over the validation split's first `limit` batches (0: all of it)."""
     totals, before = Totals(), None
     whole = NamedSharding(mesh, PartitionSpec())
     for number, (batch, _) in enumerate(_batches(run, limit)):
@@ -28,7 +29,7 @@ def evaluate(eval_step: Callable[..., Any], state: Any, run: Run, mesh: Mesh, *,
             totals.add(before)
         before = metrics
     totals.add(before)
-    return totals.means()
+    return totals.means(loss_weights(run.objectives, run.config.objectives))
 
 
 def _batches(run: Run, limit: int) -> Iterator[Any]:
@@ -44,7 +45,8 @@ def _batches(run: Run, limit: int) -> Iterator[Any]:
 
 def without_picture(run: Run) -> dict[str, float]:
     """What the most frequent answer and the question alone reach on the validation split's questions."""
-    texts = (text for i in range(len(run.validation)) for text in run.validation.texts(i))
+    data, split = run.config.data, run.validation
+    texts = (text for i in range(len(split)) for text in split.texts(i) if wanted(text, data, any_kind=True))
     return baselines(texts, run.folder.read_json(run.folder.priors))
 
 

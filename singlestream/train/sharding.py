@@ -50,16 +50,23 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
 
 
 def check_rows(config: TrainConfig, mesh: Mesh) -> None:
-    """Every part of a batch must divide over the devices that split it.
+    """Every part of a batch must divide over the devices that split it, and a process must hold whole rows.
 
     Raises:
-        ConfigError: names the batch size and what must divide it.
+        ConfigError: names the batch size and what must divide it, or the axis that spans processes.
     """
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if config.batch_size % (ways * config.accumulate):
         raise ConfigError(
             f"config.train.batch_size={config.batch_size} is not divisible by {ways} devices (data x fsdp) "
             f"times config.train.accumulate={config.accumulate}"
+        )
+    owners = [{device.process_index for device in group} for group in mesh.devices.reshape(ways, -1)]
+    if any(len(group) > 1 for group in owners):
+        own = mesh.size // len(set().union(*owners))
+        raise ConfigError(
+            f"config.train.mesh.tensor={mesh.shape['tensor']} spans processes, but each reads rows of its own: set "
+            f"it to a divisor of {own}, the devices of one process, and data or fsdp to more"
         )
 
 
@@ -119,4 +126,9 @@ def put_rows(batch: Any, mesh: Mesh) -> Any:
         return jax.device_put(batch, mesh.devices.flat[0])
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
+
+    def put(leaf: Any) -> jax.Array:
+        whole = (leaf.shape[0] * jax.process_count(), *leaf.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf), whole)
+
+    return jax.tree.map(put, batch)

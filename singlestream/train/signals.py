@@ -22,12 +22,13 @@ class Stop:
     def listening(self) -> Iterator[None]:
         """Listens while the loop runs; a second signal acts as it would have without us.
 
-        Among several processes jax listens for SIGTERM itself and lets all agree on the step.
+        Among several processes jax listens for SIGTERM itself and lets all agree on the step; SIGINT becomes one.
         """
-        if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        ours = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self._note) for number in ours}
         try:
             yield
         finally:
@@ -35,11 +36,16 @@ class Stop:
                 signal.signal(number, handler)
 
     def asked(self, step: int) -> bool:
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            self.signal = signal.SIGTERM
-        return bool(self.signal)
+        if jax.process_count() == 1:
+            return bool(self.signal)
+        if not multihost_utils.reached_preemption_sync_point(step):
+            return False
+        self.signal = self.signal or signal.SIGTERM
+        return True
 
     def _note(self, number: int, frame: Any) -> None:
         del frame
         self.signal = number
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        if jax.process_count() > 1:
+            signal.raise_signal(signal.SIGTERM)

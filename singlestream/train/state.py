@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -58,8 +58,10 @@ def place_init(init: Callable[[], State], mesh: Mesh) -> tuple[Callable[[], Stat
     return jax.jit(init, out_shardings=shardings, compiler_options=quickly), abstract
 
 
-def take_params(fresh: Any, given: Mapping[str, Any]) -> tuple[Any, list[str], list[str]]:
+def take_params(fresh: Any, given: Mapping[str, Any], leave: Collection[str] = ()) -> tuple[Any, list[str], list[str]]:
     """Parameters of the same path and shape come from `given` ({path: array}); the rest stays fresh.
+
+    Heads whose names `leave` holds stay fresh, too.
 
     Returns:
         The parameters, the paths taken, and those that stay fresh.
@@ -70,7 +72,8 @@ def take_params(fresh: Any, given: Mapping[str, Any]) -> tuple[Any, list[str], l
     left: list[str] = []
 
     def choose(path: str, leaf: jax.Array) -> jax.Array:
-        if path in given and tuple(given[path].shape) == tuple(leaf.shape):
+        left_out = path.startswith(tuple(f"heads/{name}/" for name in leave))
+        if not left_out and path in given and tuple(given[path].shape) == tuple(leaf.shape):
             taken.append(path)
             return jax.device_put(jnp.asarray(given[path], leaf.dtype), leaf.sharding)
         left.append(path)

@@ -91,7 +91,8 @@ def _in_parts(num: int) -> Callable:
 
     An objective's loss is a sum over a count; the mean of the parts' means would weigh a part with few masked words
     as much as one with many. So the counts come first, in a pass whose forward computation nobody reads (XLA drops
-    it), then each part's sums are differentiated over the whole batch's counts.
+    it), then each part's sums are differentiated over the whole batch's counts. What an objective draws from other
+    rows (negatives of `itm`) comes from the part.
     """
 
     def gradients_of(
@@ -138,20 +139,17 @@ def _average(ema: Any, params: Any, step: jax.Array, decay: float) -> Any:
 def make_eval_step(
     graphdef: Any, objectives: Mapping[str, Any], config: Config, spec: Spec, mesh: Mesh | None = None
 ) -> EvalStep:
-    """(state, batch, number) -> metrics, with the averaged parameters where there are some.
+    """(state, batch, number) -> the objectives' metrics, with the averaged parameters where there are some.
 
     `number` (int32[]) counts the batches of an evaluation: what an objective draws is the same in every evaluation.
+    The loss is made of an evaluation's totals (`metrics.Totals.means`): a batch's loss divides by the batch's counts.
     """
-
-    weights = loss_weights(objectives, config.objectives)
 
     def eval_fn(state: State, batch: Batch, number: jax.Array) -> Metrics:
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         model = nnx.merge(graphdef, gather(state["ema"] if "ema" in state else state["params"], mesh))
         metrics, _ = total_loss(model, objectives, batch, spec, key, state["objectives"], train=False)
-        # Weighed by examples: the mean of the batches' losses would count the last, half empty one in full.
-        examples = batch.example_mask.sum(dtype=jnp.float32)
-        return {**metrics, "loss": (weighted_loss(metrics, weights) * examples, examples)}
+        return metrics
 
     return eval_fn
 

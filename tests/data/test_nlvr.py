@@ -17,56 +17,12 @@ from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
 from singlestream.data.sources import open_split
 from singlestream.data.sources.nlvr import box_order, pictures
-
-COLOURS = ("Yellow", "Black", "#0099ff")
-
-
-def _drawing(seed: int) -> np.ndarray:
-    """Three grey boxes with one block each, and what structured_rep says of them."""
-    image = np.full((100, 400, 4), 255, np.uint8)
-    image[..., :3] = 128
-    for box in range(3):
-        image[:, 150 * box : 150 * box + 100, :3] = 211
-        image[20:40, 150 * box + 10 + seed : 150 * box + 30 + seed, box] = 0
-    return image
-
-
-def _line(split: str, number: int, directory: int) -> dict:
-    thing = {"x_loc": 10 + number, "y_loc": 20, "size": 20, "type": "square"}
-    return {
-        "sentence": f"There is a box with {number} items.",
-        "label": "true" if number % 2 else "false",
-        "identifier": f"{number}-{number % 4}",
-        "directory": str(directory),
-        "structured_rep": [[{**thing, "color": colour}] for colour in COLOURS],
-    }
-
-
-def _write(path, image):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+from tests.data.toy_nlvr import drawing, line, write_nlvr, write_png
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two training pairs on the page, six examples of dev in directories 0 to 5, two of test."""
-    root = tmp_path / "nlvr"
-    for split, numbers in (("dev", range(6)), ("test", (1, 9))):
-        lines = [_line(split, n, n) for n in numbers]
-        for n, line in zip(numbers, lines, strict=True):
-            for order in range(6):
-                name = f"{split}-{line['identifier']}-{order}.png"
-                _write(root / split / "images" / str(n) / name, _drawing(n + order))
-        (root / split / f"{split}.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    page = ["<html><body>"]
-    for n, label in ((7, "true"), (8, "false")):
-        _write(root / f"train/images/{n}/train-{n}-0-3.png", _drawing(n))
-        page.append(
-            f'<img src="https://raw.example/nlvr/master/train/images/{n}/train-{n}-0-3.png"/><br />'
-            f"There isn&#39;t a {n}<br />{label}<br /><br />"
-        )
-    (root / "train" / "examples.html").write_text("\n".join(page))
-    return root
+    return write_nlvr(tmp_path / "nlvr")
 
 
 @pytest.fixture
@@ -99,9 +55,9 @@ def test_splits_go_by_directory(folder):
 
 def test_an_example_is_three_boxes_and_their_objects(folder):
     record = _open(folder, "test")[0]
-    drawing = _drawing(1)[..., :3]
+    drawn = drawing(1)[..., :3]
     for i in range(3):
-        np.testing.assert_array_equal(record.images[i], drawing[:, 150 * i : 150 * i + 100])
+        np.testing.assert_array_equal(record.images[i], drawn[:, 150 * i : 150 * i + 100])
     assert record.index.tolist() == [0, 1, 2]
     assert record.classes.tolist() == [[1, 1, 1], [0, 1, 1], [2, 1, 1]]
     np.testing.assert_allclose(record.boxes, [[0.11, 0.2, 0.31, 0.4]] * 3, atol=1e-6)
@@ -130,7 +86,7 @@ def test_a_folder_that_holds_only_the_archive(archive, folder, tmp_path):
 
 
 def test_the_whole_training_file_goes_before_the_page(folder):
-    (folder / "train" / "train.json").write_text(json.dumps(_line("train", 7, 3)))
+    (folder / "train" / "train.json").write_text(json.dumps(line("train", 7, 3)))
     source = _open(folder)
     assert [source.texts(i)[0].id for i in range(len(source))][:2] == ["train-7-3", "dev-0-0"]
 
@@ -147,8 +103,8 @@ def test_box_order_moves_objects_with_their_box(folder):
 
 
 def test_a_drawing_of_another_scale_divides_alike():
-    large = np.asarray(Image.fromarray(_drawing(0)[..., :3]).resize((800, 200), Image.Resampling.NEAREST))
-    for small, big in zip(pictures(_drawing(0)[..., :3]), pictures(large), strict=True):
+    large = np.asarray(Image.fromarray(drawing(0)[..., :3]).resize((800, 200), Image.Resampling.NEAREST))
+    for small, big in zip(pictures(drawing(0)[..., :3]), pictures(large), strict=True):
         np.testing.assert_array_equal(big[::2, ::2], small)
     with pytest.raises(DataError, match="a picture of 300 x 100"):
         pictures(large[:100, :300])
@@ -195,7 +151,7 @@ def test_a_cut_archive_is_named(archive):
 def test_damaged_lines_and_pages_are_named(folder):
     path = folder / "dev" / "dev.json"
     lines = path.read_text().splitlines()
-    for damaged in ("{", json.dumps({"sentence": "x"}), json.dumps({**_line("dev", 1, 1), "label": "maybe"})):
+    for damaged in ("{", json.dumps({"sentence": "x"}), json.dumps({**line("dev", 1, 1), "label": "maybe"})):
         path.write_text("\n".join([lines[0], damaged]))
         with pytest.raises(DataError, match=r"dev/dev\.json, line 2 is no example of NLVR"):
             _open(folder)
@@ -220,7 +176,7 @@ def test_damaged_records_are_named(folder):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"test-1-1-0\.png \(record test-1-1\): not a readable image"):
             source[0]
-    _write(path, _drawing(0)[:, :300])
+    write_png(path, drawing(0)[:, :300])
     with pytest.raises(DataError, match=r"test-1-1-0\.png \(record test-1-1\): a picture of 300 x 100"):
         source[0]
     path.unlink()

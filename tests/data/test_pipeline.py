@@ -12,6 +12,7 @@ from singlestream.batch import check_batch
 from singlestream.config import ConfigError, DataConfig
 from singlestream.data.pipeline import (
     blind_answer,
+    count_truncated,
     eval_batches,
     priors,
     train_iterator,
@@ -163,7 +164,7 @@ def test_priors_count_what_the_question_alone_predicts(source):
     texts = [("What colour?", "red", "colour")] * 2 + [("What colour is it?", "blue", "colour")] * 3
     texts += [("Is it red?", "yes", "is"), ("Is it red?", "no", "is")]
     source.texts = lambda i: tuple(Sentence(id="", text=t, answer=a, kind=k) for t, a, k in texts[i : i + 1])
-    table = priors(source)
+    table = priors(source, DataConfig())
     assert table == {
         "text": {"what colour?": "red", "what colour is it?": "blue", "is it red?": "no"},
         "prefix": {"what colour?": "red", "what colour": "blue", "is it": "no"},
@@ -176,8 +177,22 @@ def test_priors_count_what_the_question_alone_predicts(source):
 
 
 def test_priors_of_captions_are_empty(source):
-    source.texts = lambda i: (Sentence(id="", text="a box"),)
-    assert priors(source) == {"text": {}, "prefix": {}, "by_kind": {}, "majority": ""}
+    empty = {"text": {}, "prefix": {}, "by_kind": {}, "majority": ""}
+    assert priors(source, DataConfig(texts="captions")) == empty
+
+
+def test_priors_know_only_what_is_trained_on(source):
+    assert priors(source, DataConfig())["majority"] == "one"
+    table = priors(source, DataConfig(kinds=("is",)))
+    assert table["majority"] == "false" and set(table["by_kind"]) == {"is"}
+    some = DataConfig(share=0.25, kinds=("is",))
+    assert set(priors(source, some)["text"]) == {f"is the box number {i} red?" for i in training_records(source, some)}
+
+
+def test_texts_that_are_cut_are_counted_once(source, make_processor):
+    assert count_truncated(source, make_processor(text_length=8, kinds=("colour", "is"))) == (12, 13)
+    assert count_truncated(source, make_processor(text_length=8, kinds=("is",), share=0.25)) == (3, 3)
+    assert count_truncated(source, make_processor(texts="captions")) == (0, 3)
 
 
 def test_wrong_names_list_the_valid():

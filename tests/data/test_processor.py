@@ -172,15 +172,15 @@ def test_what_is_not_known_is_left_out(make_processor):
 
 def test_an_answer_that_training_never_gave_is_marked(source, make_processor):
     record = source[0]
-    text = dataclasses.replace(record.texts[0], answer="mauve")
-    assert make_processor().row([(record, [text])])["targets/answer"].tolist() == [-1]
+    texts = [dataclasses.replace(record.texts[0], answer=answer) for answer in ("mauve", "")]
+    processor = make_processor(texts_per_row=3)
+    unseen, no_question, padding = len(processor.answers), -1, -1
+    assert processor.row([(record, texts)])["targets/answer"].tolist() == [unseen, no_question, padding]
 
 
-def test_texts_that_are_cut_are_counted(source, make_processor):
-    processor = make_processor(text_length=6, texts_per_row=3)
-    processor.row([(source[0], source[0].texts[:3])])
-    processor.row([(source[1], source[1].texts[3:])])
-    assert processor.truncated == 3
+def test_texts_that_are_too_long_are_known(source, make_processor):
+    processor = make_processor(text_length=6)
+    assert [processor.truncates(text.text) for text in source.texts(0)] == [True, True, True, False]
 
 
 def test_saved_processor_makes_the_same_rows(source, make_processor, tmp_path):
@@ -221,6 +221,11 @@ def test_errors_name_the_record(source, make_processor):
     two = dataclasses.replace(record, images=record.images * 2)
     with pytest.raises(DataError, match=r"record toy-3 has 2 pictures, config\.model\.num_images is 1"):
         processor.row([(two, record.texts[:1])])
+
+
+def test_the_number_of_a_picture_fits_into_int32(source):
+    with pytest.raises(DataError, match="picture=2147483648 does not fit into int32"):
+        dataclasses.replace(source[0], picture=2**31)
 
 
 def test_regions_as_input_are_refused(make_processor):

@@ -10,26 +10,32 @@ from hypothesis import strategies as st
 
 from singlestream.batch import BatchError, Regions, Text, make_batch, without_image
 from singlestream.model.config import SIZES, ModelConfig
+from singlestream.model.heads import HeadConfig
+from singlestream.model.pooling import Pooler
 from singlestream.model.single_stream import SingleStream
+from singlestream.model.visibility import Visibility
 from tests.model.toy import CONFIG, HEADS, SPEC, pack, random_batch, replace, run, toy_model
 
 POST = replace(CONFIG, norm="post", embed_norm=True, direction="prefix", image_positions="sincos2d", pooler=True)
+# Stem, margin and direction as the quickstart has them.
+CONV = replace(CONFIG, image_stem="conv", patch_margin=2, direction="prefix", position_init="fourier")
+MEAN = replace(CONFIG, text_positions="sinusoidal", pooling="mean", activation="relu")
 
 
 def _close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, atol=tolerance)
 
 
+@pytest.mark.parametrize("config", [CONFIG, POST, CONV], ids=["pre", "post", "conv"])
 @given(
     data=st.data(),
-    config=st.sampled_from([CONFIG, POST]),
     sizes=st.lists(
         st.tuples(st.integers(2, 6), st.sampled_from([(1, 1), (2, 3), (3, 2), (1, 5)])), min_size=2, max_size=5
     ),
 )
 def test_an_examples_outputs_do_not_depend_on_its_batch(data, config, sizes):
     """Alone, or packed with others of other sizes under any padding: equal to 1e-5, and the same choice."""
-    alone = [random_batch(i, rows=1, text=t, grid=g) for i, (t, g) in enumerate(sizes)]
+    alone = [random_batch(i, rows=1, text=t, grid=g, window=config.window) for i, (t, g) in enumerate(sizes)]
     rows = data.draw(st.lists(st.integers(0, 1), min_size=len(alone), max_size=len(alone)))
     together = pack(list(zip(alone, rows, strict=True)), text_slot=6, num_patches=6, rows=2, slots=5)
     encoded, logits = run(together, config)
@@ -122,6 +128,55 @@ def test_dropout_and_stochastic_depth_follow_the_key():
     np.testing.assert_array_equal(model(batch).pooled, model(batch).pooled)
 
 
+def test_stochastic_depth_drops_a_rows_branch_or_scales_it_up():
+    """Every layer's output, from its input by hand: x + f(x) / (1 - rate), or x, for attention and feed-forward."""
+    config = replace(CONFIG, num_layers=3, stochastic_depth=0.5)
+    encoder, rows = toy_model(config).encoder, 48
+    x = jax.random.normal(jax.random.key(0), (rows, 4, config.width))
+    zeros = jnp.zeros((rows, 4), jnp.int32)
+    visibility = Visibility(segments=zeros + 1, part=zeros, modality=zeros)
+    _, hidden, _ = jax.jit(lambda x: encoder(x, visibility, key=jax.random.key(1)))(x)
+    graph, stacked = nnx.split(encoder.blocks)
+
+    @jax.jit
+    def by_hand(x, params, scales):
+        block = nnx.merge(graph, params)
+        branch, _ = block.attention(block.attention_norm(x), visibility)
+        x = x + scales[0] * branch
+        return x + scales[1] * block.mlp(block.mlp_norm(x))
+
+    for i, rate in enumerate((0.0, 0.25, 0.5)):
+        before = x if i == 0 else hidden[i - 1]
+        params = jax.tree.map(lambda leaf, i=i: leaf[i], stacked)
+        kept = 1 / (1 - rate)
+        choices = [jnp.array(pair) for pair in ((kept, kept), (0.0, kept), (kept, 0.0), (0.0, 0.0))]
+        expected = np.stack([by_hand(before, params, scales) for scales in choices])
+        far = np.abs(expected - np.asarray(hidden[i])).max((2, 3))
+        assert ((far < 1e-4).sum(0) == 1).all(), "a row is none of the four, or cannot be told"
+        counts = np.bincount(far.argmin(0), minlength=4)
+        if rate == 0:
+            assert counts[0] == rows
+        else:
+            assert (counts > 0).all()
+            dropped = (counts * [0, 1, 1, 2]).sum() / (2 * rows)
+            assert abs(dropped - rate) < 4 * np.sqrt(rate * (1 - rate) / (2 * rows))
+
+
+def test_mean_pooling_takes_an_examples_own_words():
+    """Of two examples packed into one row, one of them with two texts, with padding between: each one's own mean."""
+    segments = np.array([[1, 1, 1, 1, 1, 0, 2, 2, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0]], np.int32)
+    part = np.array([[1, 1, 2, 2, 2, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0, 0]], np.int32)
+    batch = make_batch(text=Text(ids=np.full((2, 9), 7, np.int32), segments=segments, part=part))
+    states = np.random.default_rng(0).normal(size=(2, 9, CONFIG.width)).astype(np.float32)
+    pooled = Pooler(MEAN, rngs=nnx.Rngs(0))(states, batch.text, batch.examples)
+    first, second, none = states[0, :2].mean(0), states[0, 2:5].mean(0), np.zeros(CONFIG.width)
+    _close(pooled, [[first, second, states[0, 6:8].mean(0)], [states[1, 0], none, none]], 1e-6)
+
+    encoded, logits = run(random_batch(0), MEAN)
+    _close(encoded.pooled[:, 0], encoded.text.mean(1))
+    assert all(np.isfinite(value).all() for value in logits.values())
+
+
 def test_attention_weights_sum_to_one_over_what_is_seen():
     batch = _padded(random_batch(0, rows=1, text=4))
     weights = np.asarray(toy_model()(batch, attention=True).attention["self"])
@@ -133,19 +188,13 @@ def test_attention_weights_sum_to_one_over_what_is_seen():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"text_positions": "sinusoidal", "pooling": "mean", "activation": "relu"},
         {"text_positions": "none", "image_positions": "none", "activation": "gelu_tanh"},
-        {"image_stem": "conv", "patch_margin": 2, "position_init": "fourier"},
         {"dtype": "bfloat16"},
     ],
 )
 def test_choices_build_and_run(changes):
     config = replace(CONFIG, **changes)
-    batch = random_batch(0)
-    if config.patch_margin:
-        pixels = np.zeros((2, 6, 3 * config.window**2), np.uint8)
-        batch = batch.replace(image=dataclasses.replace(batch.image, pixels=pixels))
-    encoded, logits = run(batch, config)
+    encoded, logits = run(random_batch(0), config)
     assert encoded.pooled.dtype == config.dtype and logits["vqa"].dtype == np.float32
     assert all(np.isfinite(value).all() for value in logits.values())
 
@@ -178,6 +227,26 @@ def test_the_wrong_kind_of_image_is_named():
         )
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("text.ids", r"text.ids holds -?\d+ to 40, expected 0 to 39 \(the size of the vocabulary is 40\)"),
+        ("text.types", r"text.types holds 0 to 40, expected 0 to 1 \(config.model.num_token_types is 2\)"),
+        ("text.positions", r"text.positions holds 0 to 40, expected 0 to 15 \(config.model.max_text_length is 16\)"),
+        ("image.index", r"image.index holds 0 to 40, expected 0 to 2 \(config.model.num_images is 3\)"),
+    ],
+)
+def test_what_lies_beyond_a_table_is_named(field, message):
+    batch = random_batch(0)
+    side, _, name = field.partition(".")
+    part = getattr(batch, side)
+    numbers = np.array(getattr(part, name))
+    numbers[0, 0] = 40
+    for array in (numbers, jnp.asarray(numbers)):
+        with pytest.raises(BatchError, match=message):
+            toy_model()(batch.replace(**{side: dataclasses.replace(part, **{name: array})}))
+
+
 def test_bad_settings_are_named():
     for changes, message in (
         ({"norm": "middle"}, "config.model.norm='middle': choose one of pre, post"),
@@ -189,6 +258,8 @@ def test_bad_settings_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             SingleStream(replace(CONFIG, **changes), SPEC, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="head: layer=2 goes with source='text' or 'image', not with 'pooled'"):
+        HeadConfig(size=2, layer=2)
     with pytest.raises(ValueError, match="choose one of tiny"):
         ModelConfig.named("huge")
 

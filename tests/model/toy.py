@@ -71,15 +71,17 @@ def run(batch: Batch, config: ModelConfig = CONFIG) -> tuple[Encoded, dict[str, 
     return encoded, {name: np.asarray(value) for name, value in logits.items()}
 
 
-def random_batch(seed: int, *, rows: int = 2, text: int = 5, grid: tuple[int, int] = (2, 3), **fields) -> Batch:
-    """Rows of one text and one picture, nothing padded."""
+def random_batch(
+    seed: int, *, rows: int = 2, text: int = 5, grid: tuple[int, int] = (2, 3), window: int = CONFIG.window, **fields
+) -> Batch:
+    """Rows of one text and one picture, nothing padded; each patch shows `window` x `window` random pixels."""
     rng = np.random.default_rng(seed)
     yx = np.stack(np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij"), -1).reshape(1, -1, 2)
     yx = np.repeat(yx, rows, 0).astype(np.int32)
     return make_batch(
         text=Text(ids=rng.integers(5, SPEC.vocab_size, (rows, text), np.int32)),
         image=Patches(
-            pixels=rng.integers(0, 256, (rows, yx.shape[1], CONFIG.patch_size**2 * 3)).astype(np.uint8),
+            pixels=rng.integers(0, 256, (rows, yx.shape[1], 3 * window**2)).astype(np.uint8),
             yx=yx,
             grid=np.broadcast_to(np.array(grid, np.int32), yx.shape),
         ),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from singlestream.batch import Encoded, Spec, Text, make_batch
-from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
+from singlestream.config import Config, ConfigError, DataConfig, ModelConfig, TrainConfig
 from singlestream.objectives import build_objectives, objective_names
 from singlestream.objectives.itm import MATCH, mismatch
 from singlestream.objectives.locate import single_centre
@@ -52,15 +52,16 @@ def _run(objectives, batch, model, train=False):
 
 
 def test_vqa_is_the_cross_entropy_of_known_answers():
+    """Of two known answers, one that training never saw (a miss without a loss), a caption, and padding."""
     rng = np.random.default_rng(0)
-    batch = random_batch(0, rows=4, targets={"answer": np.array([[2], [0], [-1], [6]], np.int32)})
-    batch = batch.replace(example_mask=np.array([[True], [True], [True], [False]]))
-    logits = rng.normal(size=(4, 1, 7)).astype(np.float32)
+    batch = random_batch(0, rows=5, targets={"answer": np.array([[2], [0], [7], [-1], [6]], np.int32)})
+    batch = batch.replace(example_mask=np.array([[True], [True], [True], [True], [False]]))
+    logits = rng.normal(size=(5, 1, 7)).astype(np.float32)
     metrics = _run(_build({"vqa": 1.0}), batch, FakeModel(vqa=logits))
     expected = -(_log_softmax(logits)[0, 0, 2] + _log_softmax(logits)[1, 0, 0])
     np.testing.assert_allclose(metrics["vqa/loss"], (expected, 2), rtol=1e-6)
     hits = (logits[0, 0].argmax() == 2) + (logits[1, 0].argmax() == 0)
-    assert metrics["vqa/accuracy"] == (hits, 2)
+    assert metrics["vqa/accuracy"] == (hits, 3)
 
 
 def test_mlm_masks_as_bert_does():
@@ -230,6 +231,16 @@ def test_mistakes_in_the_settings_are_named():
     for name, message in (("vqa", "0 different answers"), ("locate", "no region classes")):
         with pytest.raises(ConfigError, match=message):
             build_objectives(Config(objectives={name: 1.0}, model=MODEL, data=DataConfig()), bare)
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_negatives_need_a_second_row(size):
+    """Alone in its part every row would keep its own picture: all match, nothing to learn."""
+    config = Config(objectives={"itm": 1.0}, train=TrainConfig(batch_size=size, accumulate=size))
+    with pytest.raises(ConfigError, match="config.objectives.itm needs other rows .* each part has one row"):
+        build_objectives(config, SPEC)
+    build_objectives(dataclasses.replace(config, data=DataConfig(examples_per_row=2)), SPEC)
+    build_objectives(dataclasses.replace(config, train=TrainConfig(batch_size=2 * size, accumulate=size)), SPEC)
 
 
 def test_an_objective_of_weight_zero_is_left_out():

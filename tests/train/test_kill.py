@@ -1,8 +1,9 @@
-"""kill -9, for real."""
+"""kill -9, for real: three kills at chosen states, or with SINGLESTREAM_KILLS=10 ten at random moments."""
 
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from singlestream.train.metrics import read_rows
 from .toy import config_file, toy_config
 
 ROOT = Path(__file__).parents[2]
+RANDOM_KILLS = int(os.environ.get("SINGLESTREAM_KILLS", "0"))
 
 
 def start(file: str, workdir: Path) -> subprocess.Popen[bytes]:
@@ -34,26 +36,67 @@ def kill_when(process: subprocess.Popen[bytes], ready) -> bool:
     return process.wait() == -9
 
 
+def kill_at_states(file: str, folder: Path) -> int:
+    """While the first files are written, while a checkpoint is, while an old one goes: how many kills there were."""
+    kills = kill_when(start(file, folder), lambda: (folder / "vocab.txt").exists())
+    assert not (folder / "config.json").exists()
+    for at in (2, 8):
+        kills += kill_when(start(file, folder), lambda at=at: last_step(folder) >= at)
+    return kills
+
+
+def kill_at_random(file: str, folder: Path, count: int, *, num_steps: int, seconds: float) -> int:
+    """`count` kills, each at most `seconds` after a start, before the run comes to its end."""
+    seed = random.SystemRandom().getrandbits(32)
+    moments, kills = random.Random(seed), 0
+    for i in range(count):
+        process, began, wait = start(file, folder), time.monotonic(), moments.uniform(0, seconds)
+        share = num_steps * (i + 1) // (count + 1)  # what a process may train at most, so that the last finds work
+        kills += kill_when(
+            process,
+            lambda wait=wait, began=began, share=share: time.monotonic() - began > wait or last_step(folder) >= share,
+        )
+        print(
+            f"seed {seed}, kill {i + 1}: {time.monotonic() - began:.3f} s after the start, "
+            f"last checkpoint {last_step(folder)}",
+            flush=True,
+        )
+    return kills
+
+
+def last_step(folder: Path) -> int:
+    return max(checkpoint.steps(folder / "checkpoints"), default=0)
+
+
 def test_killed_at_any_moment_it_goes_on_bit_for_bit(scenes, tmp_path):
-    """While the first files are written, while a checkpoint is, while an old one goes; at the end all is the same."""
+    """At the end all is the same as in a run that nothing disturbed.
+
+    Three kills at chosen states; the environment variable SINGLESTREAM_KILLS=10 makes them ten at random moments (`-s`
+    shows them), with a seed from the system, on a run that is longer by as much.
+    """
+    num_steps = 16 * max(1, RANDOM_KILLS)
     # A cache of its own: a kill may leave half of an entry.
     config = toy_config(
-        scenes, cache_dir=str(tmp_path / "cache"), num_steps=16, checkpoint_every=2, eval_every=16, log_every=5
+        scenes,
+        cache_dir=str(tmp_path / "cache"),
+        num_steps=num_steps,
+        checkpoint_every=2,
+        eval_every=num_steps,
+        log_every=5,
     )
     file = config_file(config, tmp_path / "config.py")
     calm, hurt = tmp_path / "calm", tmp_path / "hurt"
+    began = time.monotonic()
     assert start(file, calm).wait(timeout=300) == 0
+    seconds = time.monotonic() - began
 
-    kills = kill_when(start(file, hurt), lambda: (hurt / "vocab.txt").exists())
-    assert not (hurt / "config.json").exists()
-    for at in (2, 8):
-        kills += kill_when(
-            start(file, hurt), lambda at=at: max(checkpoint.steps(hurt / "checkpoints"), default=0) >= at
-        )
-    assert kills == 3
+    if RANDOM_KILLS:
+        assert kill_at_random(file, hurt, RANDOM_KILLS, num_steps=num_steps, seconds=seconds) == RANDOM_KILLS
+    else:
+        assert kill_at_states(file, hurt) == 3
     assert start(file, hurt).wait(timeout=300) == 0
 
-    states = [checkpoint.read_state(folder / "checkpoints", 16) for folder in (calm, hurt)]
+    states = [checkpoint.read_state(folder / "checkpoints", num_steps) for folder in (calm, hurt)]
     jax.tree.map(np.testing.assert_array_equal, *states)
     calm_rows, hurt_rows = (
         [(row["step"], row["split"], row["loss"]) for row in read_rows(RunFolder.at(folder))] for folder in (calm, hurt)

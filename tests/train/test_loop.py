@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from singlestream.config import ConfigError, GroupConfig, MeshConfig
 from singlestream.train import checkpoint, loop
+from singlestream.train.build import build_run
 from singlestream.train.errors import FolderError, Interrupted, NonFiniteError
+from singlestream.train.flops import peak_flops
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import read_rows
 from singlestream.train.paths import paths
 from singlestream.train.sharding import make_mesh
+from singlestream.train.state import take_params
 
+from .events import read_events, rows_as_events
 from .toy import toy_config, with_train
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
-    """Of the eight that the tests have: what several do is tested on steps."""
+    """Of the eight that the tests have: what several do is tested on steps. It counts as one whose peak is known."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "peak_flops", lambda kind: peak_flops("NVIDIA H100 80GB HBM3"))
         patch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
         yield
 
 
-TIMES = ("examples_per_second", "seconds_per_step")
+TIMES = ("examples_per_second", "seconds_per_step", "flops_utilisation")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +82,13 @@ def test_rows_of_metrics(calm):
     # Two texts a row, but counted as what they are: a record may have fewer.
     assert rows[0]["examples"] == 16
     assert rows[-1].items() >= results.items()
+    assert read_events(folder.path) == rows_as_events(folder.path)
+    # Multiplications of 8 rows of 41 tokens, 9 of them patches of 768 values, in two layers of width 16; each of the two
+    # texts of 16 tokens reads itself and the picture, the picture itself.
+    layer = 41 * (4 * 16**2 + 2 * 16 * 32) + 2 * (32 * (16 + 9) + 9**2) * 16
+    flops = 2 * 3 * 8 * (2 * layer + 9 * 768 * 16)
+    for row in (row for row in rows if row["split"] == "train"):
+        assert row["flops_utilisation"] == pytest.approx(flops / row["seconds_per_step"] / 989e12, rel=1e-9)
 
 
 def test_best_and_latest_are_kept(calm):
@@ -112,6 +126,23 @@ def test_a_stopped_run_goes_on_bit_for_bit(calm, tmp_path, monkeypatch, at):
     assert stopped.value.signal == signal.SIGTERM
     loop.train(config, tmp_path)
     assert_same_run(RunFolder.at(tmp_path), whole)
+
+
+def test_packed_rows_go_on_bit_for_bit(scenes, tmp_path, monkeypatch):
+    """Two pictures fill the budget of a row; the packer looked one example ahead when the run stopped."""
+    config = toy_config(scenes, num_steps=4, eval_every=4, checkpoint_every=4, log_every=1)
+    data = dataclasses.replace(config.data, texts_per_row=1, examples_per_row=3, row_patches=20)
+    config = dataclasses.replace(config, data=data, model=dataclasses.replace(config.model, direction="full"))
+    loop.train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Stop, "asked", lambda self, step: step == 3 and setattr(self, "signal", 15) is None)
+        with pytest.raises(Interrupted, match="at step 3"):
+            loop.train(config, tmp_path / "parts")
+    loop.train(config, tmp_path / "parts")
+    whole, parts = (RunFolder.at(tmp_path / name) for name in ("whole", "parts"))
+    assert_same_run(parts, whole)
+    assert [row["examples"] for row in read_rows(whole) if row["split"] == "train"] == [16] * 4  # of 8 rows
+    assert read_events(parts.path).keys() == read_events(whole.path).keys()
 
 
 @pytest.mark.parametrize("at", [0, 5])
@@ -174,6 +205,19 @@ def test_start_from_another_run(calm, scenes, tmp_path, capsys):
     assert any("heads/mlm" in path for path in mine.keys() - theirs.keys())
 
 
+@pytest.mark.parametrize("change", [{}, {"answers": ("no", "yes")}, {"region_classes": {"colour": ("red",)}}])
+def test_heads_are_taken_where_their_classes_are_the_same(calm, tmp_path, change):
+    """As many answers in another order make the same shapes with another meaning."""
+    config, folder, _ = calm
+    run = build_run(dataclasses.replace(config, objectives={"vqa": 1.0, "mlm": 1.0}), RunFolder.at(tmp_path))
+    others = run.heads_of_other_classes(dataclasses.replace(run.processor, **change))
+    assert others == (["vqa"] if "answers" in change else [])
+    given = {"heads/vqa/bias": jnp.zeros(2), "heads/mlm/bias": jnp.zeros(2)}
+    fresh = {"heads": {"vqa": {"bias": jnp.ones(2)}, "mlm": {"bias": jnp.ones(2)}}}
+    _, taken, left = take_params(fresh, given, others)
+    assert left == (["heads/vqa/bias"] if others else []) and "heads/mlm/bias" in taken
+
+
 def test_start_from_what_is_no_run(scenes, tmp_path):
     config = dataclasses.replace(toy_config(scenes), init=str(tmp_path / "nowhere"))
     with pytest.raises(FolderError, match="config.init=.*nowhere.*no config.json"):
@@ -195,6 +239,20 @@ def test_settings_that_cannot_be(scenes, tmp_path, changes, message):
     config = toy_config(scenes, **changes.pop("train", {}))
     with pytest.raises(ConfigError, match=message):
         loop.train(dataclasses.replace(config, **changes), tmp_path)
+
+
+def test_texts_that_are_cut_are_told_before_the_first_step(scenes, tmp_path, monkeypatch, capsys):
+    def stop(batch, mesh):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "put_rows", stop)
+    config = toy_config(scenes)
+    data = dataclasses.replace(config.data, text_length=8)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(dataclasses.replace(config, data=data), tmp_path)
+    assert re.search(
+        r"\n\d+ of \d+ different texts are cut to config.data.text_length=8 tokens\n", capsys.readouterr().out
+    )
 
 
 def test_profile_and_scan(scenes, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from singlestream.batch import Spec
@@ -12,7 +13,7 @@ from singlestream.config import ConfigError, MeshConfig, ModelConfig, TrainConfi
 from singlestream.model.heads import HeadConfig
 from singlestream.model.single_stream import SingleStream
 from singlestream.train.paths import paths
-from singlestream.train.sharding import check_rows, make_mesh, put_rows, shard_state, spec_of
+from singlestream.train.sharding import AXES, check_rows, make_mesh, put_rows, shard_state, spec_of
 from singlestream.train.state import split_model
 
 
@@ -32,6 +33,22 @@ def test_rows_must_divide():
     check_rows(TrainConfig(batch_size=8, accumulate=2), mesh)
     with pytest.raises(ConfigError, match="batch_size=12 is not divisible by 4 devices"):
         check_rows(TrainConfig(batch_size=12, accumulate=2), mesh)
+
+
+class OfProcess:
+    """A device of another process, as far as a mesh looks at it."""
+
+    platform = "cpu"
+
+    def __init__(self, process_index: int):
+        self.process_index = process_index
+
+
+def test_rows_must_be_whole_in_a_process():
+    devices = np.array([OfProcess(i // 4) for i in range(8)])
+    check_rows(TrainConfig(batch_size=8), Mesh(devices.reshape(1, 2, 4), AXES))
+    with pytest.raises(ConfigError, match="mesh.tensor=8 spans processes.* a divisor of 4, the devices of one process"):
+        check_rows(TrainConfig(batch_size=8), Mesh(devices.reshape(1, 1, 8), AXES))
 
 
 def test_every_parameter_of_a_model():

@@ -26,6 +26,8 @@ from .toy import toy_config, with_train
 MESHES = [
     MeshConfig(data=1),
     MeshConfig(data=2),
+    MeshConfig(data=1, fsdp=2),
+    MeshConfig(data=1, tensor=2),
     MeshConfig(data=1, fsdp=2, tensor=2),
     MeshConfig(data=2, fsdp=2, tensor=2),
 ]
@@ -73,29 +75,50 @@ def curve(step, state, batches, mesh):
     return state, losses
 
 
-@pytest.fixture(scope="module")
-def one_device(run, batches, tmp_path_factory):
-    """Two steps on one device, saved, and two more."""
-    step, start, abstract, mesh = compiled(run, MESHES[0])
+def four_steps(run, batches, folder, step, start, abstract, mesh):
+    """Two steps, saved into `folder`, and two more; their losses."""
     state, losses = curve(step, start(), batches[:2], mesh)
-    folder = tmp_path_factory.mktemp("checkpoints")
     manager = checkpoint.Checkpoints(folder, run.config.train, abstract)
     manager.save(2, state, {}, None)
     manager.wait()
     manager.close()
-    return folder, losses + curve(step, state, batches[2:], mesh)[1]
+    state, more = curve(step, state, batches[2:], mesh)
+    return state, losses + more
+
+
+@pytest.fixture(scope="module")
+def one_device(run, batches, tmp_path_factory):
+    """What is compiled for one device, the folder of its checkpoint, and its losses."""
+    program, folder = compiled(run, MESHES[0]), tmp_path_factory.mktemp("checkpoints")
+    return program, folder, four_steps(run, batches, folder, *program)[1]
 
 
 @pytest.mark.parametrize("mesh_config", MESHES[1:], ids=lambda m: f"{m.data}x{m.fsdp}x{m.tensor}")
-def test_same_curve_on_every_mesh_and_from_every_checkpoint(run, batches, one_device, mesh_config):
-    folder, expected = one_device
-    step, start, abstract, mesh = compiled(run, mesh_config)
-    state, losses = curve(step, start(), batches, mesh)
+def test_same_curve_on_every_mesh_and_from_every_checkpoint(run, batches, one_device, mesh_config, tmp_path):
+    """The mesh takes over the checkpoint of one device, and one device that of the mesh."""
+    alone, folder, expected = one_device
+    program = compiled(run, mesh_config)
+    state, losses = four_steps(run, batches, tmp_path, *program)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     kernels = [leaf for leaf in jax.tree.leaves(state["params"]) if not leaf.sharding.is_fully_replicated]
     assert bool(kernels) == (mesh_config.fsdp * mesh_config.tensor > 1)
-    restored = checkpoint.restore_tree(folder, 2, abstract)
-    np.testing.assert_allclose(curve(step, restored, batches[2:], mesh)[1], expected[2:], rtol=1e-5)
+    for place, (step, _, abstract, mesh) in ((folder, program), (tmp_path, alone)):
+        restored = checkpoint.restore_tree(place, 2, abstract)
+        assert all(leaf.sharding.mesh == mesh for leaf in jax.tree.leaves(restored))
+        np.testing.assert_allclose(curve(step, restored, batches[2:], mesh)[1], expected[2:], rtol=1e-5)
+
+
+def test_bfloat16_computes_alone(run, batches, one_device):
+    """The layers compute in it; parameters and the optimizer's moments stay float32, and so does what a loss is."""
+    config = dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, dtype="bfloat16"))
+    step, start, _, mesh = compiled(dataclasses.replace(run, config=config), MESHES[0])
+    state, losses = curve(step, start(), batches[:2], mesh)
+    *_, expected = one_device
+    assert np.isfinite(losses).all() and losses != expected[:2]
+    np.testing.assert_allclose(losses, expected[:2], rtol=0.02)  # it keeps 8 bits
+    for name in ("params", "opt_state"):
+        floats = {leaf.dtype for leaf in jax.tree.leaves(state[name]) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+        assert floats == {jnp.dtype("float32")}, name
 
 
 @pytest.mark.parametrize("parts", [2, 4])
@@ -163,9 +186,9 @@ def test_evaluation_reads_the_average_and_repeats_itself(run, batches):
     state = init()
     state["params"] = jax.tree.map(lambda p: p * jnp.nan, state["params"])
     first, second = (eval_fn(state, batches[0], jnp.int32(3)) for _ in range(2))
-    assert np.isfinite(first["loss"][0])
+    assert np.isfinite(first["vqa/loss"][0])
     jax.tree.map(np.testing.assert_array_equal, first, second)
-    assert first["loss"][1] == batches[0].example_mask.sum()
+    assert first["vqa/accuracy"][1] == (batches[0].targets["answer"] >= 0).sum()
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

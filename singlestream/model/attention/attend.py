@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from singlestream.batch import Array
 from singlestream.model.attention.plain import plain
-from singlestream.model.attention.slotted import slotted
+from singlestream.model.attention.slotted import is_slotted, slotted
 from singlestream.model.visibility import Visibility
 
 
@@ -31,7 +31,7 @@ def attend(
         weights: also return the attention weights; takes the plain path.
     """
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
-    if not weights and implementation == "auto" and visibility.slots > 1 and visibility.direction == "prefix":
+    if not weights and is_slotted(implementation, visibility.direction, visibility.slots):
         return slotted(q, k, v, visibility), None
     return plain(q, k, v, visibility, weights=weights)
 

@@ -20,7 +20,11 @@ def plain(
     *,
     weights: bool = False,
 ) -> tuple[Float[Array, "B L H C"], Float[Array, "B H L L"] | None]:
-    """Softmax attention; `q` comes scaled. The softmax runs in float32 or wider."""
+    """Softmax attention; `q` comes scaled.
+
+    Both products come out in the inputs' dtype; what lies between, and the division by the sum, runs in float32 or
+    wider.
+    """
     # Heads go before tokens, once: XLA on CPU then multiplies contiguous matrices (half the time of "bqhd,bkhd").
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     scores = jnp.einsum("bhqc,bhkc->bhqk", q, k)
@@ -29,5 +33,5 @@ def plain(
     # The division by the sum comes after the product with the values, where there are C columns and not L.
     exps = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
     total = exps.sum(-1, keepdims=True)
-    out = jnp.einsum("bhqk,bhkc->bhqc", exps.astype(v.dtype), v) / total.astype(v.dtype)
-    return out.swapaxes(1, 2), (exps / total if weights else None)
+    out = jnp.einsum("bhqk,bhkc->bhqc", exps.astype(v.dtype), v) / total
+    return out.astype(v.dtype).swapaxes(1, 2), (exps / total if weights else None)

@@ -11,6 +11,11 @@ from singlestream.model.attention.plain import MASKED
 from singlestream.model.visibility import Visibility
 
 
+def is_slotted(implementation: str, direction: str, slots: int) -> bool:
+    """Whether `attend` takes this path, for settings of a model and `Text.slots` of a batch."""
+    return implementation == "auto" and direction == "prefix" and slots > 1
+
+
 def slotted(
     q: Float[Array, "B L H C"], k: Float[Array, "B L H C"], v: Float[Array, "B L H C"], visibility: Visibility
 ) -> Float[Array, "B L H C"]:
@@ -39,7 +44,9 @@ def slotted(
     total = own.sum(-1) + seen.sum(-1)
     from_own = jnp.einsum("bhsqk,bhskc->bhsqc", own.reshape(*slot_shape[:-1], slot).astype(v.dtype), v_text)
     from_image = jnp.einsum("bhqk,bhkc->bhqc", seen.astype(v.dtype), v[:, :, image])
-    out_text = (from_own.reshape(from_image.shape) + from_image) / total[..., None].astype(v.dtype)
+    # Added and divided in float32 or wider, rounded once, as in the plain path.
+    both = from_own.reshape(from_image.shape).astype(total.dtype) + from_image.astype(total.dtype)
+    out_text = (both / total[..., None]).astype(v.dtype)
 
     weights = jax.nn.softmax(scores(image), axis=-1).astype(v.dtype)
     out_image = jnp.einsum("bhqk,bhkc->bhqc", weights, v[:, :, image])
