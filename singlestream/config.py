@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -188,6 +189,12 @@ class Config:
                 f"{self.model.max_text_length} positions"
             )
 
+    def with_absolute_paths(self) -> Config:
+        """The same run for readers in any working directory."""
+        data = dataclasses.replace(self.data, dir=_absolute(self.data.dir))
+        train = dataclasses.replace(self.train, cache_dir=_absolute(self.train.cache_dir, but="none"))
+        return dataclasses.replace(self, data=data, train=train, init=_absolute(self.init))
+
     def to_config_dict(self) -> ml_collections.ConfigDict:
         """The form that `--config.a.b=value` can change: nested, typed, locked against unknown keys."""
         return ml_collections.ConfigDict(_plain(self), convert_dict=True).lock()
@@ -203,6 +210,10 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> Config:
         return _build(cls, json.loads(text), "config")
+
+
+def _absolute(path: str, but: str = "") -> str:
+    return path if path in ("", but) else os.path.abspath(os.path.expanduser(path))
 
 
 def build_options(cls: type, values: Mapping[str, Any], key: str) -> Any:

@@ -182,3 +182,13 @@ def test_options_of_others_are_built_alike():
     assert build_options(Options, {"rate": 1}, "config.objective_options.mlm") == Options(1.0)
     with pytest.raises(ConfigError, match="config.objective_options.mlm.rat: no such key; .* has extra, rate"):
         build_options(Options, {"rat": 1}, "config.objective_options.mlm")
+
+
+def test_paths_are_those_of_the_folder_where_a_run_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Config(init="runs/first", data=DataConfig(dir="data"), train=TrainConfig(cache_dir="none"))
+    absolute = config.with_absolute_paths()
+    assert (absolute.init, absolute.data.dir) == (str(tmp_path / "runs/first"), str(tmp_path / "data"))
+    assert absolute.train.cache_dir == "none"
+    assert absolute.with_absolute_paths() == absolute
+    assert Config().with_absolute_paths() == Config()

@@ -59,7 +59,8 @@ def train_iterator(
 
     if data.row_patches:
         mine = numbered[process_index::process_count].map(entry).to_iter_dataset(options)
-        return iter(NextFit(mine, processor).batch(rows, batch_fn=processor.batch))
+        packed = NextFit(mine, processor).batch(rows, batch_fn=processor.batch)
+        return iter(grain.experimental.ThreadPrefetchIterDataset(packed, prefetch_buffer_size=1))
 
     size = data.examples_per_row
 

@@ -17,7 +17,8 @@ from typing import Any
 from singlestream.config import Config, ConfigError
 from singlestream.train.errors import FolderError
 
-# What a restart may change: how long, how often it reports, and where it computes. Everything else shapes the result.
+# What a restart may change: how long, how often it reports, where it computes, and where the data lie (they may have
+# been moved). Everything else shapes the result.
 MAY_CHANGE = (
     "train.num_steps",
     "train.log_every",
@@ -31,6 +32,7 @@ MAY_CHANGE = (
     "train.huge_pages",
     "train.cache_dir",
     "train.mesh",
+    "data.dir",
     "data.num_threads",
     "data.prefetch",
 )

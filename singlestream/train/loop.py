@@ -47,6 +47,7 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> dict[str, float]:
     use_cache(config.train.cache_dir)
     first = jax.process_index() == 0
     folder = RunFolder.at(workdir)
+    config = config.with_absolute_paths()
     report = Reporter(config.train.num_steps, quiet=not first, headline=config.train.best_metric)
     if first:
         folder.create()

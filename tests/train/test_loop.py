@@ -83,8 +83,8 @@ def test_rows_of_metrics(calm):
     assert rows[0]["examples"] == 16
     assert rows[-1].items() >= results.items()
     assert read_events(folder.path) == rows_as_events(folder.path)
-    # Multiplications of 8 rows of 41 tokens, 9 of them patches of 768 values, in two layers of width 16; each of the two
-    # texts of 16 tokens reads itself and the picture, the picture itself.
+    # Multiplications of 8 rows of 41 tokens, 9 of them patches of 768 values, in two layers of width 16. Each of the
+    # two texts of 16 tokens reads itself and the picture, the picture itself.
     layer = 41 * (4 * 16**2 + 2 * 16 * 32) + 2 * (32 * (16 + 9) + 9**2) * 16
     flops = 2 * 3 * 8 * (2 * layer + 9 * 768 * 16)
     for row in (row for row in rows if row["split"] == "train"):
@@ -105,6 +105,14 @@ def test_a_finished_run_says_so(calm, capsys):
     assert loop.train(config, folder.path) == results
     assert "is finished" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file()} == before
+
+
+def test_moved_data_are_no_other_settings(calm, tmp_path, monkeypatch):
+    config, folder, _ = calm
+    (tmp_path / "moved").symlink_to(config.data.dir)
+    monkeypatch.chdir(tmp_path)
+    moved = dataclasses.replace(config, data=dataclasses.replace(config.data, dir="moved"))
+    folder.check_same(moved.with_absolute_paths())
 
 
 def test_other_settings_are_refused(calm):
