@@ -104,15 +104,15 @@ def products(case: Case) -> Callable[[], Any]:
     def random(*shape: int) -> jax.Array:
         return jax.device_put(rng.standard_normal(shape, np.float32))
 
-    kernels = [random(*shape) for _ in range(case.layers) for shape in case.projections]
-    states = {width: random(rows, width) for width in {width for shape in case.projections for width in shape}}
+    # Operands of their own for each product: XLA would compute equal ones once.
+    shapes = [shape for _ in range(case.layers) for shape in case.projections]
+    operands = [(random(*shape), random(rows, shape[0]), random(rows, shape[1])) for shape in shapes]
 
     @jax.jit
-    def all_products(kernels: list[jax.Array], states: dict[int, jax.Array]) -> Any:
-        each = [(kernel, *(states[width] for width in kernel.shape)) for kernel in kernels]
-        return [(x @ kernel, g @ kernel.T, x.T @ g) for kernel, x, g in each]
+    def all_products(operands: list[tuple[jax.Array, jax.Array, jax.Array]]) -> Any:
+        return [(x @ kernel, g @ kernel.T, x.T @ g) for kernel, x, g in operands]
 
-    return functools.partial(all_products, kernels, states)
+    return functools.partial(all_products, operands)
 
 
 def main() -> None:

@@ -89,13 +89,12 @@ def make_step(
 def products(case: Case) -> Callable[[], object]:
     """The matrix products of a training step's projections and nothing else: the layers' forward and two backward."""
     rows = case.batch * case.tokens
-    kernels = [torch.randn(shape) for _ in range(case.layers) for shape in case.projections]
-    states = {width: torch.randn(rows, width) for width in {width for shape in case.projections for width in shape}}
+    shapes = [shape for _ in range(case.layers) for shape in case.projections]
+    operands = [(torch.randn(shape), torch.randn(rows, shape[0]), torch.randn(rows, shape[1])) for shape in shapes]
 
     @torch.inference_mode()
     def all_products() -> object:
-        each = [(kernel, *(states[width] for width in kernel.shape)) for kernel in kernels]
-        return [(x @ kernel, g @ kernel.T, x.T @ g) for kernel, x, g in each]
+        return [(x @ kernel, g @ kernel.T, x.T @ g) for kernel, x, g in operands]
 
     return all_products
 

@@ -24,7 +24,7 @@ KINDS = ("colour", "shape", "exist", "spatial", "count")  # every kind but "wher
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = quickstart.get_config()
-    config.train.num_steps = 10_000
+    config.train.num_steps = 12_000
     config.train.eval_every = 1000
     config.train.checkpoint_every = 1000
     if variant == "no_locate":
