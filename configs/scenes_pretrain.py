@@ -1,6 +1,8 @@
 """Pre-training on the captions of Scenes by masked language and image-text matching, and what it is worth.
 
-Claim: fine-tuned on a tenth of the questions, the pre-trained model beats one from scratch on the same questions.
+Claim: none that holds. At this size and length, fine-tuning on a tenth of the questions gains nothing from it: both
+ways end on the plateau before binding sets in (colours are known, which object has which is not), and pre-training has
+not left it either: it names 0.68 of the masked words, and tells matching pairs in 0.72.
 
 Command (captions, no question and no answer; then 2,000 pictures' questions, with and without the pre-training):
     python train.py --config=configs/scenes_pretrain.py --workdir=runs/pretrain
@@ -8,7 +10,8 @@ Command (captions, no question and no answer; then 2,000 pictures' questions, wi
     python train.py --config=configs/scenes_pretrain.py:finetune --config.init=runs/pretrain --workdir=runs/finetuned
     python train.py --config=configs/scenes_pretrain.py:finetune --workdir=runs/scratch
 All three seeds of it, with the comparison: `python benchmarks/pretraining.py`.
-Expected: not measured yet.
+Expected: three seeds, 2026-11-21, `test`: pre-trained 0.450, 0.471, 0.470 (mean 0.464, standard error 0.007), from
+scratch 0.485, 0.468, 0.473 (0.475, 0.005): the pre-trained one is lower by 1.4 standard errors.
 """
 
 import ml_collections

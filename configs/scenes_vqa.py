@@ -7,12 +7,13 @@ Command:
     python train.py --config=configs/scenes_vqa.py --workdir=runs/scenes_vqa
     python eval.py --workdir=runs/scenes_vqa --split=test
 Without region supervision, and without the stepping-stone questions:
-    python train.py --config=configs/scenes_vqa.py:no_locate --workdir=runs/no_locate
-    python train.py --config=configs/scenes_vqa.py:no_where --workdir=runs/no_where
-Expected: one run each, seed 0, 2026-11-21: test 0.9975, test_composition 0.9935; count, 0.988, is the weakest kind.
-`no_locate`: 0.584 and 0.405 (colour 0.77, shape 0.61, where 0.31, yes/no relations at chance). `no_where`: not measured
-yet. Share of named words whose strongest patch lies in the true box, on `test`: 0.963 with `locate`, 0.311 without,
-chance 0.073.
+    python train.py --config=configs/scenes_vqa.py:no_locate --workdir=runs/no_locate --config.train.num_steps=10000
+    python train.py --config=configs/scenes_vqa.py:no_where --workdir=runs/no_where --config.train.num_steps=10000
+Expected: one run each, seed 0, 2026-11-21: test 0.9980, test_composition 0.9956; count, 0.991, is the weakest kind.
+The variants, of 10,000 steps: `no_locate` 0.584 and 0.405 (colour 0.77, shape 0.61, where 0.31, yes/no relations at
+chance); `no_where`, never asked where things lie, 0.996 and 0.990 of the other five kinds, yes/no relations 1.000 and
+0.998 among them. Share of named words whose strongest patch lies in the true box, on `test`: 0.962 with `locate`, 0.311
+without, 0.946 without "where", chance 0.073.
 """
 
 import ml_collections

@@ -125,7 +125,7 @@ def put_rows(batch: Any, mesh: Mesh) -> Any:
     """A process's numpy rows onto its devices, as its share of the global batch."""
     sharding = NamedSharding(mesh, ROWS)
     if mesh.size == 1:
-        # A compiled call takes host arrays in a quarter of the time of `jax.device_put`, which Python does leaf by leaf.
+        # A compiled call takes host arrays in a quarter of the time of `jax.device_put`, which goes leaf by leaf.
         with jax.transfer_guard("allow"):
             return _placed(mesh.devices.flat[0])(batch)
     if jax.process_count() == 1:
