@@ -7,6 +7,7 @@ Saving is asynchronous; a step's folder gets its name when all of it is written,
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
 import math
@@ -74,7 +75,8 @@ class Checkpoints:
             CheckpointError: this or the previous write failed (a full disk).
         """
         self.wait()
-        kept = {**loop, "sums": by_path(state, self._sums(state))}
+        # A copy: it is written in the background, while the loop goes on counting.
+        kept = {**copy.deepcopy(dict(loop)), "sums": by_path(state, self._sums(state))}
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), loop=ocp.args.JsonSave(kept))
         with self._writing():
             self._manager.save(step, args=args, metrics=None if metrics is None else dict(metrics))

@@ -65,6 +65,16 @@ def test_everything_comes_back(saved):
     jax.tree.map(np.testing.assert_array_equal, checkpoint.read_params(folder, 2, shapes), PARAMS)
 
 
+def test_what_the_loop_counts_on_is_saved_as_it_was(tmp_path):
+    """The write goes on in the background, while the loop adds to the very sums that it gave."""
+    state, abstract = make_state()
+    totals = {"loss": [1.0, 2.0]}
+    with contextlib.closing(Checkpoints(tmp_path, TrainConfig(keep_latest=2), abstract)) as manager:
+        manager.save(2, state, {"data": [], "totals": totals}, None)
+        totals["loss"][0] = 7.0
+    assert restore(tmp_path, abstract)[1]["totals"] == {"loss": [1.0, 2.0]}
+
+
 @pytest.mark.parametrize(
     ("metric", "values", "kept", "best"),
     [
