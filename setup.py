@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 RUNTIME = [
     "absl-py>=2.3",
     "array-record>=0.8.1",
+    "flatbuffers>=24.3",  # what `jax.export` writes
     "flax>=0.12.8,<0.13",
     "grain>=0.2.18,<0.3",
     # jax 0.11 and later need Python 3.12; jaxlib 0.11.0 can crash on x86 in reductions over arrays of rank 7.
@@ -14,6 +15,7 @@ RUNTIME = [
     "jax>=0.10.2,!=0.11.0,<0.13; python_version >= '3.12'",
     "jaxtyping>=0.3.2",
     "ml_collections>=1.1",
+    "ml_dtypes>=0.5",
     "numpy>=2.0",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
@@ -38,10 +40,11 @@ EXTRAS = {
         "pytest-cov>=6",
         "pytest-xdist>=3.8",
         "ruff>=0.14",
+        "safetensors>=0.5",
         "selenium>=4.30",
         "tensorboard>=2.19",
     ],
-    # Published checkpoints and the side-by-side benchmarks.
+    # The side-by-side benchmarks, and the tests that compare published checkpoints with their reference.
     "torch": ["torch>=2.6", "transformers>=5.0", "safetensors>=0.5"],
     "cuda12": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
@@ -57,6 +60,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["singlestream", "singlestream.*"]),
+    entry_points={"console_scripts": ["singlestream = singlestream.__main__:main"]},
     package_data={"singlestream": ["py.typed", "**/*.html", "**/*.js", "**/*.css"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,

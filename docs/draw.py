@@ -15,11 +15,12 @@ PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 # The rooms from top to bottom, what each is for, and the files and folders in it. Imports point down.
 ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "programs": ("what one runs", ("train.py", "eval.py", "singlestream/cli.py")),
+    "programs": ("what one runs", ("train.py", "eval.py", "singlestream/__main__.py", "singlestream/cli.py")),
     "use": ("a trained model: loaded, asked, measured", ("singlestream",)),
     "train": ("the loop; knows no task", ("singlestream/train",)),
     "objectives": ("what a model learns; knows no loop", ("singlestream/objectives",)),
     "explain": ("what attention does", ("singlestream/explain",)),
+    "interop": ("published checkpoints, read and written", ("singlestream/interop",)),
     "data": ("pictures and texts to rows of numbers, in numpy", ("singlestream/data",)),
     "model": ("tokens to vectors; knows neither task nor loop", ("singlestream/model",)),
     "contract": (
@@ -32,7 +33,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-COLOURS = ("#c2410c", "#b45309", "#15803d", "#0f766e", "#7e22ce", "#1d4ed8", "#be123c", "#334155")
+COLOURS = ("#c2410c", "#b45309", "#15803d", "#0f766e", "#7e22ce", "#a21caf", "#1d4ed8", "#be123c", "#334155")
 
 WIDTH, LEFT, BAND, LANE, ROW = 1300, 20, 1020, 15, 18
 NAME, SUMMARY = 190, 54  # width in pixels of a file's name, characters of its summary

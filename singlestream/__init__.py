@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from singlestream.data.image import patchify_batch as patchify  # noqa: F401  (public under this name)
     from singlestream.data.processor import Processor as Processor
     from singlestream.data.record import DataError as DataError
+    from singlestream.interop.rules import WeightsError as WeightsError
     from singlestream.loading import load as load
     from singlestream.model.config import ModelConfig as ModelConfig
     from singlestream.model.heads import HeadConfig as HeadConfig
     from singlestream.model.single_stream import SingleStream as SingleStream
+    from singlestream.model.two_stream import TwoStream as TwoStream
+    from singlestream.model.two_stream_config import TwoStreamConfig as TwoStreamConfig
     from singlestream.predict import Model as Model
     from singlestream.predict import Prediction as Prediction
     from singlestream.train.errors import RunError as RunError
@@ -53,6 +56,9 @@ _HOMES = {
     "SingleStream": "model.single_stream.SingleStream",
     "Spec": "batch.Spec",
     "Text": "batch.Text",
+    "TwoStream": "model.two_stream.TwoStream",
+    "TwoStreamConfig": "model.two_stream_config.TwoStreamConfig",
+    "WeightsError": "interop.rules.WeightsError",
     "load": "loading.load",
     "make_batch": "batch.make_batch",
     "patchify": "data.image.patchify_batch",

@@ -25,8 +25,10 @@ from jaxtyping import Bool, Float, Int32, Shaped, UInt8
 if TYPE_CHECKING:
     # A checker would want a cast wherever an array meets Flax; what arrays must be, jaxtyping checks in the tests.
     Array = Any
+    Size = int
 else:
     Array = jax.Array | np.ndarray
+    Size = Any  # no int while `singlestream.program` lowers a model for batches of every size
 
 TEXT, IMAGE = 0, 1  # values of Stream.modality
 
@@ -156,6 +158,8 @@ class Stream:
 class Encoded:
     """What a model returns: final states by modality, one `pooled` vector an example.
 
+    `extra` holds what only some models have: `image_cls` [B, K, D], the states of the images' class tokens;
+    `second_last` [B, K, D], those of each text's last token but one.
     `hidden[i]` is the state [B, L, D] after layer i + 1 (of the unrolled or stacked layers). `attention` is filled
     only where it was asked for: {"self": [layers, B, H, Q, K]}.
     """
@@ -350,12 +354,12 @@ def check_batch(batch: Batch) -> None:
 _IMAGE_INTS = ("index", "segments", "part")
 
 
-def _shape(value: Any, rank: int) -> tuple[int, ...]:
+def _shape(value: Any, rank: int) -> tuple[Size, ...]:
     shape = tuple(np.shape(value))
     return shape if len(shape) == rank else (*shape, *(-1,) * rank)[:rank]
 
 
-def _mismatch(name: str, value: Any, shape: tuple[int | None, ...], dtype: str) -> str:
+def _mismatch(name: str, value: Any, shape: tuple[Size | None, ...], dtype: str) -> str:
     wanted = f"{dtype}[{', '.join('any' if s is None else str(s) for s in shape)}]"
     if value is None:
         return f"{name} is missing, expected {wanted} (make_batch fills it)"

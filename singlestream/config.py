@@ -51,7 +51,10 @@ class DataConfig:
     share: float = 1.0  # share of the training records to use, the first of a fixed shuffle
     vocab_size: int = 512  # of the WordPiece vocabulary, at most
     text_length: int = 24  # tokens of one text at most, [CLS] and [SEP] included; longer ones are cut and counted
-    max_patches: int = 36  # budget of patches a picture
+    mask_last: bool = False  # a [MASK] before each text's [SEP], where VisualBERT reads its answer
+    max_patches: int = 36  # budget of patches, or of regions, a picture
+    shorter_side: int = 0  # pixels, as ViLT scales every picture; 0: only what exceeds the budget is scaled down
+    mean_region: bool = False  # before a picture's regions their mean, with a box around everything (ViLBERT)
     texts_per_row: int = 1  # texts that share their picture in one row (`part`)
     examples_per_row: int = 1  # examples packed side by side in one row (`segments`), at most
     row_patches: int = 0  # image tokens of a packed row; 0: room for examples_per_row full examples, always that many
@@ -62,13 +65,15 @@ class DataConfig:
     def __post_init__(self) -> None:
         _choose("data.texts", self.texts, ("questions", "captions", "all"))
         _at_least(1, self, "data", "max_patches", "texts_per_row", "examples_per_row")
-        _at_least(0, self, "data", "num_threads", "prefetch")
+        _at_least(0, self, "data", "shorter_side", "num_threads", "prefetch")
         if self.vocab_size < 6:
             raise ConfigError(f"config.data.vocab_size={self.vocab_size}: five special tokens and one letter need 6")
         if not 0 < self.share <= 1:
             raise ConfigError(f"config.data.share={self.share}: must be in (0, 1]")
-        if self.text_length < 3:
-            raise ConfigError(f"config.data.text_length={self.text_length}: [CLS], one token and [SEP] need 3")
+        least = 4 if self.mask_last else 3
+        if self.text_length < least:
+            marks = "[CLS], one token, [MASK] and [SEP]" if self.mask_last else "[CLS], one token and [SEP]"
+            raise ConfigError(f"config.data.text_length={self.text_length}: {marks} need {least}")
         if self.row_patches < 0 or (self.row_patches and self.examples_per_row == 1):
             raise ConfigError(
                 f"config.data.row_patches={self.row_patches}: a budget of packed rows, it needs "

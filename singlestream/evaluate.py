@@ -69,7 +69,7 @@ def evaluate(
     folder = RunFolder.at(workdir)
     model = load(workdir, checkpoint)
     if data_dir:
-        model.config = dataclasses.replace(model.config, data=dataclasses.replace(model.config.data, dir=data_dir))
+        model.move_data(data_dir)
     splits = split_names(model.config.data)
     if split not in splits:
         raise ConfigError(f"--split={split}: {model.config.data.name} has {', '.join(splits)}")

@@ -1,14 +1,19 @@
-"""From a run's folder to a model that answers."""
+"""From a run's folder, or from published weights, to a model that answers."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import warnings
+from pathlib import Path
 
 from flax import nnx
 
-from singlestream.config import ConfigError
+from singlestream.config import Config, ConfigError
 from singlestream.data.processor import Processor
-from singlestream.model.heads import HeadConfig
+from singlestream.interop.build import answer_names, has_vocabulary, read
+from singlestream.interop.files import has_weights
+from singlestream.model.config import ModelConfig
 from singlestream.model.single_stream import SingleStream
 from singlestream.predict import Model
 from singlestream.train.checkpoint import find_step, read_params
@@ -17,27 +22,47 @@ from singlestream.train.folder import RunFolder
 from singlestream.train.state import split_model
 
 
-def load(path: str | os.PathLike[str], checkpoint: str | int = "best") -> Model:
-    """The model of a run, with its averaged parameters where the run kept an average.
+def load(path: str | os.PathLike[str], checkpoint: str | int = "best", *, strict: bool = True) -> Model:
+    """The model of a run, with its averaged parameters where the run kept an average, or of published weights.
 
     Args:
-        path: the run's folder; nothing else is needed.
-        checkpoint: `best`, `latest`, or a step.
+        path: a run's folder, or the folder or file of published weights (docs/families.md lists which are known).
+        checkpoint: `best`, `latest`, or a step; of a run.
+        strict: refuse published weights that do not fit whole; else what they lack stays fresh, with an account.
 
     Raises:
         FolderError: no such folder, no run, or a file of it that is damaged.
         CheckpointError: no such checkpoint (lists those there are), or one that cannot be read.
+        WeightsError: published weights that are damaged, of no known family, or do not fit; lists every key.
     """
     folder = RunFolder.at(path)
-    if not folder.path.is_dir():
+    if not folder.path.exists():
         raise FolderError(f"{folder.path}: no such folder; a run is made by train.py --workdir={path}")
+    if has_weights(folder.path):
+        return load_published(folder.path, strict=strict)
+    return load_run(folder, checkpoint)
+
+
+def load_published(path: Path, *, strict: bool) -> Model:
+    """A model of published weights, with its vocabulary where that lies beside them."""
+    module, plan, account = read(path, strict=strict)
+    for line in account.lines() if not strict else ():
+        warnings.warn(line, stacklevel=3)
+    processor = None
+    if has_vocabulary(path) and isinstance(plan.config, ModelConfig):
+        folder = path if path.is_dir() else path.parent
+        processor = Processor.from_published(folder, plan.config, answers=answer_names(plan))
+    spec = plan.spec if processor is None else dataclasses.replace(processor.spec, num_answers=plan.spec.num_answers)
+    config = Config(model=processor.model, data=processor.data) if processor else None
+    return Model(module=module, spec=spec, processor=processor, config=config, plan=plan, account=account)
+
+
+def load_run(folder: RunFolder, checkpoint: str | int) -> Model:
+    """The model of a run."""
     config = folder.read_config()
     step = find_step(folder.checkpoints, checkpoint, config.train)
     processor = Processor.from_folder(folder.path, config)
-    try:
-        heads = {name: HeadConfig(**values) for name, values in folder.read_json(folder.heads).items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise FolderError(f"{folder.heads} does not describe heads: {error}") from error
+    heads = folder.read_heads()
 
     def make() -> SingleStream:
         return SingleStream(config.model, processor.spec, heads=heads, rngs=nnx.Rngs(params=0))
@@ -47,4 +72,4 @@ def load(path: str | os.PathLike[str], checkpoint: str | int = "best") -> Model:
     except ValueError as error:
         raise ConfigError(f"{folder.path}: its settings and heads make no model: {error}") from error
     params = read_params(folder.checkpoints, step, abstract)
-    return Model(module=nnx.merge(graphdef, params), processor=processor, config=config, step=step)
+    return Model(module=nnx.merge(graphdef, params), spec=processor.spec, processor=processor, config=config, step=step)

@@ -153,6 +153,8 @@ def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]
     data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0, augment=())
     processor = dataclasses.replace(model.processor, data=data)
     records = [found.source[each.record] for each in shown]
+    if not all(record.images for record in records):
+        return []  # region features alone: there is no picture to show
     batch = processor.batch([processor.row([(r, [each.sentence])]) for r, each in zip(records, shown, strict=True)])
 
     @jax.jit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -14,15 +15,17 @@ from jaxtyping import Array, Float
 
 from singlestream.batch import Batch, Encoded, Spec
 from singlestream.config import Config, ConfigError
-from singlestream.data.image import Picture
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
-from singlestream.model.single_stream import SingleStream
+from singlestream.data.visual import Visual
+from singlestream.interop.build import PublishedModule, save
+from singlestream.interop.plan import Plan
+from singlestream.interop.rules import Account
 
 MAX_ROWS = 64  # of a batch of `predict`; a longer list takes several
 
 # One example's pictures: one of them, or a tuple of several.
-Pictures = Picture | tuple[Picture, ...]
+Pictures = Visual | tuple[Visual, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,28 +38,54 @@ class Prediction:
 
 
 class Model:
-    """A model with what it needs to read pictures and texts. `singlestream.load` makes one from a run's folder.
+    """A model with what it needs to read pictures and texts. `singlestream.load` makes one from a folder.
 
     Attributes:
         module: the Flax NNX module, for use in other JAX code.
         graphdef, params: its two halves, for `jax.jit`: `nnx.merge(graphdef, params)` is the module.
-        config: the settings of its run.
-        processor: makes batches as the model was trained on.
-        step: of its checkpoint.
+        spec: sizes of vocabulary and answers, ids of special tokens; by default the processor's.
+        step: of its checkpoint; 0 for published weights.
+        plan, account: of published weights, which family and dialect they are, and what came from where; None of a run.
     """
 
-    def __init__(self, *, module: SingleStream, processor: Processor, config: Config, step: int):
-        self.processor, self.config, self.step = processor, config, step
+    def __init__(
+        self,
+        *,
+        module: PublishedModule,
+        processor: Processor | None,
+        config: Config | None,
+        spec: Spec | None = None,
+        step: int = 0,
+        plan: Plan | None = None,
+        account: Account | None = None,
+    ):
+        self.account = account
+        self._processor, self._config, self.step, self.plan = processor, config, step, plan
+        self.spec = spec or self.processor.spec
         self.graphdef, state = nnx.split(module)
         # Once: parameters in numpy would travel to the device with every call.
         self.params: dict[str, Any] = jax.device_put(nnx.to_pure_dict(state))
-        self.module: SingleStream = nnx.merge(self.graphdef, self.params)
+        self.module: PublishedModule = nnx.merge(self.graphdef, self.params)
         self._encode = jax.jit(self._encode_fn, static_argnames="attention")
         self._answer = jax.jit(self._answer_fn)
 
     @property
-    def spec(self) -> Spec:
-        return self.processor.spec
+    def processor(self) -> Processor:
+        """Raises ConfigError where published weights came without a vocabulary."""
+        if self._processor is None:
+            raise ConfigError("these weights came without a vocabulary (vocab.txt beside them): give batches instead")
+        return self._processor
+
+    @property
+    def config(self) -> Config:
+        """The settings of the run; of published weights those of model and data. Raises ConfigError as `processor`."""
+        if self._config is None:
+            raise ConfigError("these weights came without a vocabulary (vocab.txt beside them), so without settings")
+        return self._config
+
+    def move_data(self, folder: str) -> None:
+        """From now on the data lies in another folder than `config.data.dir` says."""
+        self._config = dataclasses.replace(self.config, data=dataclasses.replace(self.config.data, dir=folder))
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -93,7 +122,8 @@ class Model:
         """Answers a question about a picture, or many.
 
         Args:
-            image: a path, PIL image or array ([H, W], [H, W, 3] or [H, W, 4]); a tuple holds the several pictures of
+            image: a path, PIL image or array ([H, W], [H, W, 3] or [H, W, 4]), or the regions that a detector found
+                (`RegionFeatures`, or their file), whichever the model reads; a tuple holds the several pictures of
                 one example; a list holds many examples.
             text: a question, or a list of them. One picture serves many questions, one question many pictures.
 
@@ -120,6 +150,23 @@ class Model:
             length = self.processor.data.text_length
             warnings.warn(f"the question {cut!r} is longer than {length} tokens, its end was not read", stacklevel=2)
         return results[0] if single else results
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes weights as published ones are: `model.safetensors`, `config.json`, and the processor's files.
+
+        `transformers` opens the folder with `from_pretrained` where the family's dialect is its own.
+
+        Raises:
+            ConfigError: the model is of no published family.
+            WeightsError: the folder cannot be written.
+        """
+        if self.plan is None:
+            raise ConfigError("save_pretrained needs a model of a published family; this one is a run's own")
+        if self.plan.fresh:
+            raise ConfigError(f"this model is a start from {self.plan.family}, which is read and not written")
+        save(self.plan, self.module, folder)
+        if self._processor is not None:
+            self._processor.save_pretrained(os.fspath(folder))
 
     def _predict(self, images: Sequence[Any], texts: Sequence[str]) -> Iterator[Prediction]:
         count = len(texts)

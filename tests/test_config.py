@@ -93,6 +93,12 @@ REFUSED = [
     (DataConfig, {"share": 0.0}, r"config.data.share=0.0: must be in \(0, 1\]"),
     (DataConfig, {"share": 1.5}, "config.data.share=1.5"),
     (DataConfig, {"text_length": 2}, r"config.data.text_length=2: \[CLS\], one token and \[SEP\] need 3"),
+    (
+        DataConfig,
+        {"text_length": 3, "mask_last": True},
+        r"text_length=3: \[CLS\], one token, \[MASK\] and \[SEP\] need 4",
+    ),
+    (DataConfig, {"shorter_side": -1}, "config.data.shorter_side=-1: must be at least 0"),
     (DataConfig, {"row_patches": 9}, "config.data.row_patches=9: .* needs config.data.examples_per_row above 1"),
     (DataConfig, {"texts_per_row": 2, "examples_per_row": 2}, "set one of them to 1"),
     (DataConfig, {"vocab_size": 5}, "config.data.vocab_size=5: five special tokens and one letter need 6"),

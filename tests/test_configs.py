@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from singlestream.batch import Batch, Patches, Spec, Text, make_batch
+from singlestream.batch import Batch, Patches, Regions, Spec, Text, make_batch
 from singlestream.config import Config
 from singlestream.model.single_stream import SingleStream
 from singlestream.objectives import build_objectives
@@ -61,13 +61,18 @@ def batch_of(config: Config) -> Batch:
     number = np.repeat(np.arange(num_texts, dtype=np.int32), config.data.text_length) + 1
     place = np.zeros((*image, 2), np.int32)
     shared = config.data.texts_per_row > 1
+    if config.model.image_stem == "regions":
+        found: Patches | Regions = Regions(features=np.zeros((*image, config.model.region_dim), np.float32))
+    else:
+        pixels = np.zeros((*image, 3 * config.model.window**2), np.uint8)
+        found = Patches(pixels=pixels, yx=place, grid=place + 1)
     return make_batch(
         text=Text(
             ids=np.zeros(text, np.int32),
             segments=np.broadcast_to(np.ones_like(number) if shared else number, text),
             part=np.broadcast_to(number if shared else np.zeros_like(number), text),
         ),
-        image=Patches(pixels=np.zeros((*image, 3 * config.model.window**2), np.uint8), yx=place, grid=place + 1),
+        image=found,
     )
 
 

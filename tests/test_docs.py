@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from singlestream.config import Config
+from tests.interop.toy_vilt import write_vilt
 from tests.train.toy import toy_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,6 +79,8 @@ def folder(tmp_path_factory) -> Path:
     train(toy_config(path / "scenes"), str(path / "runs" / "quickstart"))
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path / "picture.png")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "is", "it"]
+    write_vilt(path / "vilt-b32-finetuned-vqa", words, ["red", "blue"])
     return path
 
 

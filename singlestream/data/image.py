@@ -1,4 +1,4 @@
-"""Pictures to patches: reading whatever comes, resizing to a budget of patches, windows of pixels, augmentation."""
+"""Pictures to patches: reading whatever comes, resizing by budget or by sides, windows of pixels, augmentation."""
 
 from __future__ import annotations
 
@@ -105,11 +105,39 @@ def resize_to_budget(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The picture at whole patches, at most `max_patches` of them, its aspect kept to within one patch."""
     height, width = image.shape[:2]
-    rows, cols = patch_grid(height, width, patch_size, max_patches)
-    if (height, width) == (rows * patch_size, cols * patch_size):
+    return resize_to_grid(image, patch_size, patch_grid(height, width, patch_size, max_patches))
+
+
+def longer_side(shorter_side: int) -> int:
+    """The most that a picture's longer side may have: COCO's usual aspect, 1333 to 800 (639 for ViLT's 384)."""
+    return int(1333 / 800 * shorter_side)
+
+
+def side_grid(height: int, width: int, patch_size: int, shorter_side: int) -> tuple[int, int]:
+    """Rows and columns of patches for a picture scaled as ViLT does, up or down.
+
+    The shorter side becomes `shorter_side`, unless the longer one would exceed `longer_side(shorter_side)` and is made
+    that; then both are cut to whole patches, but to one at least (where the original fails). Kim et al. 2021, section
+    4.2; arithmetic and rounding are those of `transformers.ViltImageProcessor` and of the authors' `MinMaxResize`.
+    """
+    scale = shorter_side / min(height, width)
+    high, wide = (shorter_side, scale * width) if height < width else (scale * height, shorter_side)
+    limit = longer_side(shorter_side)
+    if max(high, wide) > limit:
+        scale = limit / max(high, wide)
+        high, wide = scale * high, scale * wide
+    rows, cols = (max(1, int(side + 0.5) // patch_size) for side in (high, wide))
+    return rows, cols
+
+
+def resize_to_grid(
+    image: UInt8[np.ndarray, "H W 3"], patch_size: int, grid: tuple[int, int]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture at exactly so many rows and columns of patches, by PIL's bicubic filter."""
+    height, width = grid[0] * patch_size, grid[1] * patch_size
+    if image.shape[:2] == (height, width):
         return image
-    size = (cols * patch_size, rows * patch_size)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def patchify(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,21 +16,16 @@ from typing import Any
 import numpy as np
 
 from singlestream.batch import Batch, Patches, Regions, Spec, Text
-from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
-from singlestream.data.image import (
-    Augmentation,
-    Picture,
-    choose_augmentations,
-    patch_grid,
-    patchify,
-    read_image,
-    resize_to_budget,
-)
+from singlestream.config import Config, DataConfig, ModelConfig
+from singlestream.data.image import Augmentation, choose_augmentations
+from singlestream.data.json_file import read_json
+from singlestream.data.published import published_data, write_picture_settings
 from singlestream.data.record import DataError, Record, Sentence, Source
 from singlestream.data.sources import source_module
 from singlestream.data.survey import is_question, survey
 from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
-from singlestream.data.text import VOCABULARY, Tokenizer
+from singlestream.data.text import Tokenizer, Tokens
+from singlestream.data.visual import Visual, image_tokens
 
 Row = dict[str, np.ndarray]
 Entry = tuple[Record, Sequence[Sentence]]
@@ -49,11 +43,7 @@ class Processor:
     mentions: bool = False  # whether the source knows what words speak of
 
     def __post_init__(self) -> None:
-        if self.model.image_stem == "regions":
-            raise ConfigError(
-                "config.model.image_stem='regions': sources give pictures; hand features of regions to the model with "
-                "make_batch, or choose linear or conv"
-            )
+        self._images = image_tokens(self.data, self.model)
         self._answer_ids = {answer: i for i, answer in enumerate(self.answers)}
         self._augmentations: tuple[Augmentation, ...] = ()
         if self.data.augment:
@@ -61,21 +51,54 @@ class Processor:
             self._augmentations = choose_augmentations(self.data.augment, offered)
 
     @classmethod
-    def build(cls, config: Config, source: Source) -> Processor:
-        """Learns vocabulary and answers from every text of the training split; the same texts give the same ones."""
+    def build(cls, config: Config, source: Source, tokenizer: Tokenizer | None = None) -> Processor:
+        """Learns answers and, unless a `tokenizer` is given, the vocabulary from every text of the training split.
+
+        The same texts give the same ones.
+        """
         found = survey(source)
         sentences = [text for texts in found.texts for text in texts]
         return cls(
             data=config.data,
             model=config.model,
-            tokenizer=Tokenizer.train((text.text for text in sentences), config.data.vocab_size),
+            tokenizer=tokenizer or Tokenizer.train((text.text for text in sentences), config.data.vocab_size),
             answers=tuple(sorted({text.answer for text in sentences if is_question(text)})),
             region_classes={name: tuple(classes) for name, classes in source.region_classes.items()},
             mentions=found.mentions,
         )
 
+    @classmethod
+    def from_published(
+        cls,
+        folder: str | pathlib.Path,
+        model: ModelConfig,
+        *,
+        answers: Sequence[str] = (),
+        data: DataConfig | None = None,
+    ) -> Processor:
+        """The processor of a published checkpoint: its own tokenizer, and its own way with pictures.
+
+        Args:
+            folder: holds the files of a BERT tokenizer, and `preprocessor_config.json` (or `processor_config.json`)
+                where the model reads pixels and prepares them as ViLT does.
+            answers: of its head, by id (`id2label` of its config).
+            data: how rows are made; by default as the folder's files say (see `published_data`).
+
+        Raises:
+            DataError: a file is missing or damaged, or asks for what is not done here; names it.
+        """
+        tokenizer = Tokenizer.from_folder(folder)
+        data = data or published_data(pathlib.Path(folder), model, tokenizer.reading.max_length)
+        return cls(data=data, model=model, tokenizer=tokenizer, answers=tuple(answers))
+
+    def save_pretrained(self, folder: str | pathlib.Path) -> None:
+        """Writes the files that `from_published`, and `transformers`, read into an existing folder."""
+        self.tokenizer.save(folder)
+        if self.data.shorter_side:
+            write_picture_settings(pathlib.Path(folder), self.data.shorter_side, self.model.patch_size)
+
     def save(self, folder: str | pathlib.Path) -> None:
-        """Writes `vocab.txt`, `answers.json` and `spec.json` into an existing folder."""
+        """Writes the tokenizer's files, `answers.json` and `spec.json` into an existing folder."""
         folder = pathlib.Path(folder)
         self.tokenizer.save(folder)
         (folder / "answers.json").write_text(json.dumps(self.answers, indent=1) + "\n", encoding="utf-8")
@@ -90,14 +113,14 @@ class Processor:
             DataError: a file is missing or damaged; names it.
         """
         folder = pathlib.Path(folder)
-        spec = _read_json(folder / "spec.json", dict)
-        answers = _read_json(folder / "answers.json", list)
+        spec = read_json(folder / "spec.json", dict)
+        answers = read_json(folder / "answers.json", list)
         if not {"region_classes", "mentions"} <= set(spec):
             raise DataError(f"{folder / 'spec.json'}: expected the keys region_classes and mentions")
         return cls(
             data=config.data,
             model=config.model,
-            tokenizer=Tokenizer.from_file(folder / VOCABULARY),
+            tokenizer=Tokenizer.from_folder(folder),
             answers=tuple(answers),
             region_classes={name: tuple(classes) for name, classes in spec["region_classes"].items()},
             mentions=spec["mentions"],
@@ -125,14 +148,12 @@ class Processor:
 
     @property
     def num_patches(self) -> int:
-        """N, image tokens of a row."""
+        """N, image tokens of a row: patches or regions."""
         return self.data.row_patches or self.data.max_patches * self.model.num_images * self.data.examples_per_row
 
     def count_patches(self, record: Record) -> int:
         """Image tokens that the record takes."""
-        size, budget = self.model.patch_size, self.data.max_patches
-        grids = (patch_grid(image.shape[0], image.shape[1], size, budget) for image in record.images)
-        return sum(rows * cols for rows, cols in grids)
+        return self._images.count(record)
 
     def truncates(self, text: str) -> bool:
         """Whether the text is longer than `data.text_length` tokens, and its end is not read.
@@ -140,7 +161,7 @@ class Processor:
         Raises:
             DataError: the text holds no word.
         """
-        return self.tokenizer.encode(text, self.data.text_length).truncated
+        return self._tokens(text).truncated
 
     def unpacked(self) -> Processor:
         """The same processor with one record a row, as evaluation wants it."""
@@ -156,7 +177,8 @@ class Processor:
             rng: for augmentation; None: as it is.
 
         Raises:
-            DataError: names the record: an empty text, more pictures than `model.num_images`, other region classes.
+            DataError: names the record: an empty text, more pictures than `model.num_images`, other region classes,
+                region features that the model does not read.
         """
         row = self._empty_row()
         start = 0
@@ -180,14 +202,16 @@ class Processor:
             group, _, field = name.rpartition("/")
             groups[group][field] = value
         text = Text(**groups["text"], slots=self.num_examples)
-        inputs: dict[str, Text | Patches | Regions] = {"text": text, "image": Patches(**groups["image"])}
+        image = Regions if "features" in groups["image"] else Patches
+        inputs: dict[str, Text | Patches | Regions] = {"text": text, "image": image(**groups["image"])}
         return Batch(inputs=inputs, targets=groups["targets"], **groups[""])
 
-    def batch_of(self, images: Sequence[Picture | Sequence[Picture]], texts: Sequence[str]) -> Batch:
+    def batch_of(self, images: Sequence[Visual | Sequence[Visual]], texts: Sequence[str]) -> Batch:
         """A batch of one picture (or the several of one example) and one text a row, from whatever holds pictures.
 
         Args:
-            images: a path, PIL image or array for each row, or a sequence of them where an example has several.
+            images: a path, PIL image or array for each row, or a sequence of them where an example has several. Where
+                the model reads regions: `RegionFeatures`, features [N, F], or a file .npz or .npy (`read_regions`).
             texts: a text for each row.
 
         Raises:
@@ -200,17 +224,10 @@ class Processor:
         rows = []
         for i, (image, text) in enumerate(zip(images, texts, strict=True)):
             sentence = Sentence(id=f"{i}", text=text)
-            record = Record(id=f"{i}", images=self._pictures(image, i), texts=(sentence,), picture=i + 1)
+            given = plain._images.given(image, f"image {i}")
+            record = Record(id=f"{i}", texts=(sentence,), picture=i + 1, **given)
             rows.append(plain.row([(record, record.texts)]))
         return plain.batch(rows)
-
-    def _pictures(self, image: Picture | Sequence[Picture], i: int) -> tuple[np.ndarray, ...]:
-        if not isinstance(image, Picture):
-            return tuple(read_image(part, _name(part, f"image {i}, picture {n}")) for n, part in enumerate(image))
-        name = _name(image, f"image {i}")
-        picture = read_image(image, name)
-        divide = getattr(source_module(self.data.name), "pictures", None) if self.model.num_images > 1 else None
-        return tuple(divide(picture, name)) if divide else (picture,)
 
     def _empty_row(self) -> Row:
         t, n, k = self.num_examples * self.data.text_length, self.num_patches, self.num_examples
@@ -219,9 +236,7 @@ class Processor:
         row: Row = {
             "text/ids": np.full(t, self.tokenizer.pad_id, np.int32),
             **ints,
-            "image/pixels": np.zeros((n, self.model.window**2 * 3), np.uint8),
-            "image/yx": np.zeros((n, 2), np.int32),
-            "image/grid": np.ones((n, 2), np.int32),  # never 0: a position encoding may divide by it
+            **{f"image/{name}": value for name, value in self._images.empty(n).items()},
             "examples": np.zeros((k, 2), np.int32),
             "example_mask": np.zeros(k, bool),
             "picture": np.zeros(k, np.int32),
@@ -230,14 +245,14 @@ class Processor:
             row["targets/answer"] = np.full(k, -1, np.int32)
         if self.mentions:
             row["targets/word_boxes"] = np.zeros((t, MAX_BOXES, 4), np.float32)
-        if self.region_classes:
+        if self._knows_regions:
             row["targets/region_class"] = np.full((n, len(self.region_classes)), -1, np.int32)
             row["targets/region_centre"] = np.full((n, 2), -1, np.float32)
         return row
 
     def _put_text(self, row: Row, k: int, segment: int, part: int, record: Record, sentence: Sentence) -> None:
         try:
-            tokens = self.tokenizer.encode(sentence.text, self.data.text_length)
+            tokens = self._tokens(sentence.text)
         except DataError as error:
             raise DataError(f"record {record.id}, text {sentence.id}: {error}") from error
         part = part if self.data.texts_per_row > 1 else 0
@@ -255,45 +270,32 @@ class Processor:
         if self.mentions:
             put_mentions(row["targets/word_boxes"][here], tokens.spans, sentence)
 
+    def _tokens(self, text: str) -> Tokens:
+        ending = (self.tokenizer.mask_id,) if self.data.mask_last else ()
+        return self.tokenizer.encode(text, self.data.text_length, ending=ending)
+
+    @property
+    def _knows_regions(self) -> bool:
+        """Whether rows say what lies under each image token: of patches, where the source knows it."""
+        return bool(self.region_classes) and self.model.image_stem != "regions"
+
     def _put_images(self, row: Row, start: int, segment: int, record: Record) -> int:
         """Lays the record's pictures from image token `start` on; returns where the next begins."""
-        if not 0 < len(record.images) <= self.model.num_images:
-            raise DataError(
-                f"record {record.id} has {len(record.images)} pictures, config.model.num_images is "
-                f"{self.model.num_images}"
-            )
-        for number, image in enumerate(record.images):
-            image = resize_to_budget(image, self.model.patch_size, self.data.max_patches)
-            pixels, yx, grid = patchify(image, self.model.patch_size, self.model.patch_margin)
-            here = slice(start, start + len(pixels))
+        for number, fields in enumerate(self._images.read(record)):
+            here = slice(start, start + len(next(iter(fields.values()))))
             if here.stop > self.num_patches:
                 raise DataError(
                     f"record {record.id}: its pictures do not fit the row's {self.num_patches} image tokens; raise "
                     "config.data.row_patches or lower config.data.max_patches"
                 )
-            row["image/pixels"][here] = pixels
-            row["image/yx"][here] = yx
-            row["image/grid"][here] = grid
+            for name, value in fields.items():
+                row[f"image/{name}"][here] = value
             row["image/index"][here] = number
             row["image/segments"][here] = segment
-            if self.region_classes:
-                targets = region_targets(record, number, grid, len(self.region_classes))
+            if self._knows_regions:
+                rows, cols = fields["grid"][0]
+                targets = region_targets(record, number, (int(rows), int(cols)), len(self.region_classes))
                 if targets is not None:
                     row["targets/region_class"][here], row["targets/region_centre"][here] = targets
             start = here.stop
         return start
-
-
-def _name(image: Any, name: str) -> str:
-    """What errors call an image: a path by itself, one in memory by its place."""
-    return str(image) if isinstance(image, (str, os.PathLike)) else name
-
-
-def _read_json(path: pathlib.Path, kind: type) -> Any:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(value, kind):
-        raise DataError(f"{path}: expected a JSON {'object' if kind is dict else 'list'}")
-    return value

@@ -35,12 +35,27 @@ class Sentence:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RegionFeatures:
+    """What a detector found in one picture.
+
+    `features` float32 [N, F]; `boxes` float32 [N, 4] (x0, y0, x1, y1) in [0, 1]; `classes` int32 [N, A] and `scores`
+    float32 [N, A] are the detector's own, of the object and, where A is 2, of its attribute. None: not known.
+    """
+
+    features: Float[np.ndarray, "N F"]
+    boxes: Float[np.ndarray, "N 4"] | None = None
+    classes: Int[np.ndarray, "N A"] | None = None
+    scores: Float[np.ndarray, "N A"] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
     """One picture (or pair, or frames) with its texts.
 
-    `images` are uint8 [height, width, 3] arrays; `boxes[i]` and `classes[i]` say what lies where: a class of each
-    attribute in the source's `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same
-    for records that show the same picture, and fits into int32.
+    `images` are uint8 [height, width, 3] arrays, or `regions` stand in their place: what a detector found in each
+    picture. `boxes[i]` and `classes[i]` say what lies where: a class of each attribute in the source's
+    `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same for records that show the
+    same picture, and fits into int32.
 
     Raises:
         DataError: a `picture` that does not fit.
@@ -50,6 +65,7 @@ class Record:
     images: tuple[np.ndarray, ...]
     texts: tuple[Sentence, ...]
     picture: int
+    regions: tuple[RegionFeatures, ...] = ()
     boxes: Float[np.ndarray, "M 4"] = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
     classes: Int[np.ndarray, "M A"] = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int32))
     index: Int[np.ndarray, " M"] = dataclasses.field(default_factory=lambda: np.zeros((0,), np.int32))

@@ -71,11 +71,13 @@ def dense(config: ModelConfig, features_in: int, features_out: int, *, rngs: nnx
     )
 
 
-def layer_norm(config: ModelConfig, *, rngs: nnx.Rngs, width: int | None = None) -> nnx.LayerNorm:
+def layer_norm(
+    config: ModelConfig, *, rngs: nnx.Rngs, width: int | None = None, eps: float | None = None
+) -> nnx.LayerNorm:
     """LayerNorm whose statistics are computed in float32 or wider."""
     return nnx.LayerNorm(
         width or config.width,
-        epsilon=config.norm_eps,
+        epsilon=config.norm_eps if eps is None else eps,
         dtype=compute_dtype(config),
         param_dtype=param_dtype(config),
         use_fast_variance=False,

@@ -22,7 +22,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "text_positions": position_names("text"),
     "image_positions": position_names("image"),
     "position_init": ("normal", "fourier"),
+    "position_resize": ("centres", "corners"),
     "image_stem": ("linear", "conv", "regions"),
+    "image_norm": ("none", "sum", "each"),
+    "modality": ("both", "pictures", "image", "token_types", "none"),
     "pooling": ("cls", "mean"),
     "layers": ("unrolled", "scan"),
     "remat": ("none", "dots", "full"),
@@ -30,11 +33,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "attention": ("auto", "plain"),
 }
 
+REGION_POSITIONS = ("boxes", "boxes7", "constant")  # encodings that read regions, not patches
+
 # The least that a number can be.
 LEAST: dict[str, int] = {
     **dict.fromkeys(("width", "num_layers", "num_heads", "mlp_dim", "max_text_length", "num_token_types"), 1),
     **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim"), 1),
-    **dict.fromkeys(("norm_eps", "embed_std", "patch_margin"), 0),
+    **dict.fromkeys(("norm_eps", "embed_norm_eps", "embed_std", "patch_margin", "first_image_type"), 0),
 }
 
 
@@ -51,6 +56,10 @@ class ModelConfig:
     norm_eps: float = 1e-6
     activation: str = "gelu"
     embed_norm: bool = False  # a LayerNorm over the whole stream before the first layer, as BERT has
+    text_norm: bool = False  # a LayerNorm over the text's embeddings, before the modality's is added (ViLT, UNITER)
+    # Of the image's embeddings: `sum` of content and position (Unicoder-VL), `each` of both and of their sum (UNITER).
+    image_norm: str = "none"
+    embed_norm_eps: float = 0.0  # of these three; 0: norm_eps
     dropout: float = 0.0
     stochastic_depth: float = 0.0  # of the last layer; grows linearly from 0
     # `prefix`: the picture reads itself, a text reads itself and the picture. Needed for several texts a picture.
@@ -59,11 +68,18 @@ class ModelConfig:
     text_positions: str = "learned"
     max_text_length: int = 64
     num_token_types: int = 2
+    # What is added for the modality: `both`: text and image; `pictures`: text, first picture, second, ... in one table
+    # (ViLT); `image`: image tokens alone, a table of token types of their own (VisualBERT); `token_types`: image
+    # tokens take the text's token type 1 (UNITER).
+    modality: str = "both"
+    first_image_type: int = 0  # with `image`: the row of the first picture, the second has the next
     image_positions: str = "learned"
     image_grid: tuple[int, int] = (6, 6)  # rows, columns of the learned table; resized to each picture's own grid
+    position_resize: str = "centres"  # what stays in place: `centres` of cells (ViT), `corners` of the table (ViLT)
     position_init: str = "normal"
     embed_std: float = 0.02  # of word and position embeddings at the start
     num_images: int = 1  # pictures of one example that get an embedding of their own
+    image_cls: bool = False  # a learned token beside each example's patches (ViT's [CLS], in ViLT)
     image_stem: str = "linear"
     stem_width: int = 32  # channels of the convolutional stem's first layer
     patch_size: int = 8
@@ -93,12 +109,27 @@ class ModelConfig:
         for name in ("dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"config.model.{name}={getattr(self, name)}: must be in [0, 1)")
-        if (self.image_stem == "regions") != (self.image_positions == "boxes") and self.image_positions != "none":
+        self._check_image()
+        object.__setattr__(self, "image_grid", tuple(self.image_grid))
+
+    def _check_image(self) -> None:
+        of_regions = self.image_positions in REGION_POSITIONS
+        if self.image_positions != "none" and (self.image_stem == "regions") != of_regions:
             raise ValueError(
                 f"config.model.image_positions={self.image_positions!r} does not go with config.model.image_stem="
-                f"{self.image_stem!r}: regions have 'boxes' or 'none', patches any of the others"
+                f"{self.image_stem!r}: regions have {', '.join(REGION_POSITIONS)} or none, patches any of the others"
             )
-        object.__setattr__(self, "image_grid", tuple(self.image_grid))
+        if self.image_cls and self.direction == "prefix":
+            raise ValueError(
+                "config.model.image_cls=True does not go with config.model.direction='prefix': texts that share a "
+                "picture have no class token of their own"
+            )
+        last = self.first_image_type + self.num_images
+        if self.modality == "image" and last > self.num_token_types:
+            raise ValueError(
+                f"config.model.num_token_types={self.num_token_types}: {self.num_images} pictures from "
+                f"config.model.first_image_type={self.first_image_type} on need {last}"
+            )
 
     @classmethod
     def named(cls, size: str, **changes: Any) -> ModelConfig:

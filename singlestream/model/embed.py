@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 
 from singlestream.batch import IMAGE, TEXT, Array, Batch, BatchError, Patches, Regions, Spec, Stream, Text
 from singlestream.model.block import compute_dtype, dense, dropout, layer_norm, param_dtype
@@ -26,15 +26,26 @@ def embedding(config: ModelConfig, num: int, kind: str, *, rngs: nnx.Rngs) -> nn
     )
 
 
+def embed_norm(config: ModelConfig, wanted: bool, *, rngs: nnx.Rngs) -> nnx.LayerNorm | None:
+    """A LayerNorm of the embeddings, where wanted."""
+    return layer_norm(config, rngs=rngs, eps=config.embed_norm_eps or config.norm_eps) if wanted else None
+
+
 class TextEmbed(nnx.Module):
-    """Word piece + position + token type."""
+    """Word piece + position + token type, and where the model has it a LayerNorm."""
 
     def __init__(self, config: ModelConfig, spec: Spec, *, rngs: nnx.Rngs):
         self.token = embedding(config, spec.vocab_size, "token", rngs=rngs)
         self.type = embedding(config, config.num_token_types, "type", rngs=rngs)
         self.position = build_position("text", config, rngs=rngs)
+        self.norm = embed_norm(config, config.text_norm, rngs=rngs)
 
     def __call__(self, text: Text) -> Float[Array, "B T D"]:
+        x = self.look_up(text)
+        return x if self.norm is None else self.norm(x)
+
+    def look_up(self, text: Text) -> Float[Array, "B T D"]:
+        """The sum, before the LayerNorm."""
         x = self.token(text.ids) + self.type(text.types)
         return x if self.position is None else x + self.position(text).astype(x.dtype)
 
@@ -97,21 +108,28 @@ def _stem(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
 
 
 class ImageEmbed(nnx.Module):
-    """Patches or regions to vectors: content + position + number of the picture within its example."""
+    """Patches or regions to vectors: content + position, with the LayerNorms that `config.image_norm` asks for."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.stem = _stem(config, rngs=rngs)
         self.position = build_position("image", config, rngs=rngs)
-        self.picture = embedding(config, config.num_images, "type", rngs=rngs) if config.num_images > 1 else None
+        each = config.image_norm == "each"
+        self.content_norm = embed_norm(config, each, rngs=rngs)
+        self.position_norm = embed_norm(config, each, rngs=rngs)
+        self.norm = embed_norm(config, config.image_norm != "none", rngs=rngs)
 
-    def __call__(self, image: Patches | Regions) -> Float[Array, "B N D"]:
+    def __call__(self, image: Patches | Regions, token_type: Float[Array, " D"] | None = None) -> Float[Array, "B N D"]:
+        """The vectors; `token_type` is added before the last LayerNorm."""
         dtype = compute_dtype(self.config)
         content = self._content(image).astype(dtype)
         x = self.stem(content) if content.shape[1] else jnp.zeros((*content.shape[:2], self.config.width), dtype)
+        x = x if self.content_norm is None else self.content_norm(x)
         if self.position is not None and isinstance(image, self.position.reads):
-            x = x + self.position(image).astype(dtype)
-        return x if self.picture is None else x + self.picture(image.index)
+            position = self.position(image).astype(dtype)
+            x = x + (position if self.position_norm is None else self.position_norm(position))
+        x = x if token_type is None else x + token_type
+        return x if self.norm is None else self.norm(x)
 
     def _content(self, image: Patches | Regions) -> Array:
         wants = Regions if self.config.image_stem == "regions" else Patches
@@ -124,29 +142,76 @@ class ImageEmbed(nnx.Module):
                 f"image: this model reads {wants.__name__} with {size} numbers each (config.model.image_stem="
                 f"{self.config.image_stem!r}), got {type(image).__name__} with {content.shape[-1]}"
             )
-        return content if wants is Regions else content.astype(jnp.float32) / 127.5 - 1.0
+        return content if wants is Regions else content.astype(param_dtype(self.config)) / 127.5 - 1.0
+
+
+class Modality(nnx.Module):
+    """What `config.modality` adds to the tokens of each modality, and of each picture of an example."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.kind, self.first = config.modality, config.first_image_type
+        sizes = {"both": 2, "pictures": 1 + config.num_images, "image": config.num_token_types}
+        self.table = embedding(config, sizes[self.kind], "type", rngs=rngs) if self.kind in sizes else None
+        several = config.num_images > 1 and self.kind in ("both", "token_types", "none")
+        self.picture = embedding(config, config.num_images, "type", rngs=rngs) if several else None
+
+    def text(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return x + self.table(jnp.zeros((), jnp.int32)) if self.kind in ("both", "pictures") else x
+
+    def image(self, x: Float[Array, "B N D"], index: Int32[Array, "B N"]) -> Float[Array, "B N D"]:
+        if self.kind == "both":
+            x = x + self.table(jnp.ones((), jnp.int32))
+        elif self.table is not None:
+            x = x + self.table(index + (1 if self.kind == "pictures" else self.first))
+        return x if self.picture is None else x + self.picture(index)
+
+
+class ClassToken(nnx.Module):
+    """A learned token beside the patches of each example, with a position of its own (ViT's [CLS])."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        shape, dtype = (config.width,), param_dtype(config)
+        self.token = nnx.Param(initializer("token", config)(rngs.params(), shape, dtype))
+        self.position = nnx.Param(initializer("position", config)(rngs.params(), shape, dtype))
+
+    def __call__(self, examples: Int32[Array, "B K 2"], dtype: jnp.dtype) -> Float[Array, "B K D"]:
+        token = (self.token[...] + self.position[...]).astype(dtype)
+        return jnp.broadcast_to(token, (*examples.shape[:2], token.shape[-1]))
 
 
 class StreamEmbed(nnx.Module):
-    """Text and image as one `Stream`: [text tokens | image tokens], each with the embedding of its modality."""
+    """Text and image as one `Stream`: [text tokens | image tokens | a class token an example, where there is one]."""
 
     def __init__(self, config: ModelConfig, spec: Spec, *, rngs: nnx.Rngs):
-        self.dropout_rate = config.dropout
+        self.dropout_rate, self.token_types = config.dropout, config.modality == "token_types"
         self.text = TextEmbed(config, spec, rngs=rngs)
         self.image = ImageEmbed(config, rngs=rngs)
-        self.modality = embedding(config, 2, "type", rngs=rngs)
-        self.norm = layer_norm(config, rngs=rngs) if config.embed_norm else None
+        self.cls = ClassToken(config, rngs=rngs) if config.image_cls else None
+        self.modality = Modality(config, rngs=rngs)
+        self.norm = embed_norm(config, config.embed_norm, rngs=rngs)
 
     def __call__(self, batch: Batch, *, key: jax.Array | None = None) -> Stream:
         text, image = batch.text, batch.image
-        modality = jnp.concatenate(
-            [jnp.full(text.ids.shape, TEXT, jnp.int32), jnp.full(image.segments.shape, IMAGE, jnp.int32)], axis=1
-        )
-        x = jnp.concatenate([self.text(text), self.image(image)], axis=1) + self.modality(modality)
+        token_type = self.text.type(jnp.ones((), jnp.int32)) if self.token_types else None
+        parts = [self.modality.text(self.text(text)), self.modality.image(self.image(image, token_type), image.index)]
+        segments, part = [text.segments, image.segments], [text.part, image.part]
+        if self.cls is not None:
+            x = self.cls(batch.examples, parts[0].dtype)
+            parts.append(self.modality.image(x, _picture_of(batch.examples, image)))
+            segments.append(batch.examples[..., 0])
+            part.append(batch.examples[..., 1])
+        x = jnp.concatenate(parts, axis=1)
         x = x if self.norm is None else self.norm(x)
+        modality = [jnp.full(s.shape, IMAGE if i else TEXT, jnp.int32) for i, s in enumerate(segments)]
         return Stream(
             x=dropout(x, self.dropout_rate, key),
-            segments=jnp.concatenate([text.segments, image.segments], axis=1),
-            part=jnp.concatenate([text.part, image.part], axis=1),
-            modality=modality,
+            segments=jnp.concatenate(segments, axis=1),
+            part=jnp.concatenate(part, axis=1),
+            modality=jnp.concatenate(modality, axis=1),
         )
+
+
+def _picture_of(examples: Int32[Array, "B K 2"], image: Patches | Regions) -> Int32[Array, "B K"]:
+    """The number of each example's (last) picture."""
+    own = examples[:, :, None, 0] == image.segments[:, None]
+    return jnp.where(own, image.index[:, None], 0).max(axis=-1, initial=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +18,41 @@ from singlestream.model.visibility import Visibility
 REMAT_POLICIES = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "full": None}
 
 
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+def stacked(make: Callable[[nnx.Rngs], Module], num_layers: int, *, rngs: nnx.Rngs) -> Module:
+    """`num_layers` modules made alike, as one whose parameters carry a leading axis of layers."""
+
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def one(key: jax.Array) -> Module:
+        return make(nnx.Rngs(params=key))
+
+    return one(jax.random.split(rngs.params(), num_layers))
+
+
+def divide(layers: Any, sizes: Sequence[int]) -> list[Any]:
+    """Arrays with a leading axis of layers, divided into stretches of so many layers."""
+    # lax.split and not indexing: its transpose is one concatenation, where the gradient of p[i] pads to all layers.
+    leaves, tree = jax.tree.flatten(layers)
+    return [jax.tree.unflatten(tree, each) for each in zip(*(jax.lax.split(p, sizes) for p in leaves), strict=True)]
+
+
+def rematerialised(layer: Callable[..., Any], config: ModelConfig) -> Callable[..., Any]:
+    """The layer, computed again in the backward pass where `config.remat` says so."""
+    if config.remat == "none":
+        return layer
+    # Unrolled, XLA's common-subexpression elimination must be kept from undoing the rematerialisation.
+    prevent_cse = config.layers == "unrolled"
+    return jax.checkpoint(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=prevent_cse)
+
+
 class Encoder(nnx.Module):
     """`num_layers` blocks whose parameters carry a leading axis of layers, and pre-LN's last LayerNorm."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
-
-        @nnx.vmap(in_axes=0, out_axes=0)
-        def make(key: jax.Array) -> Block:
-            return Block(config, rngs=nnx.Rngs(params=key))
-
-        self.blocks = make(jax.random.split(rngs.params(), config.num_layers))
+        self.blocks = stacked(lambda rngs: Block(config, rngs=rngs), config.num_layers, rngs=rngs)
         self.norm = layer_norm(config, rngs=rngs) if config.norm == "pre" else None
 
     def __call__(
@@ -44,13 +69,23 @@ class Encoder(nnx.Module):
             The final states; the states after each layer (`hidden[i]`, before the last LayerNorm); the attention
             weights where asked for.
         """
+        x, hidden, weights = self.run(self.layers(key), x, visibility, attention=attention)
+        return (self.norm(x) if self.norm is not None else x), hidden, weights
+
+    def layers(self, key: jax.Array | None = None) -> Any:
+        """What `run` takes of each layer, with a leading axis of layers: parameters, rate of stochastic depth, key."""
         config = self.config
-        graph, params = nnx.split(self.blocks)
-        layers = (
-            params,
+        return (
+            nnx.split(self.blocks)[1],
             jnp.linspace(0.0, config.stochastic_depth, config.num_layers, dtype=jnp.float32),
             None if key is None else jax.random.split(key, config.num_layers),
         )
+
+    def run(
+        self, layers: Any, x: Float[Array, "B L D"], visibility: Visibility, *, attention: bool = False
+    ) -> tuple[Float[Array, "B L D"], Any, Float[Array, "layers B H L L"] | None]:
+        """Runs all layers, or a stretch of them (`divide`), without the last LayerNorm; returns as a call does."""
+        graph = nnx.graphdef(self.blocks)
 
         def layer(x: Array, inputs: Any) -> tuple[Array, tuple[Array, Array | None]]:
             params, depth_rate, key = inputs
@@ -58,28 +93,18 @@ class Encoder(nnx.Module):
             x, weights = block(x, visibility, depth_rate=depth_rate, key=key, weights=attention)
             return x, (x, weights)
 
-        if config.remat != "none":
-            # Unrolled, XLA's common-subexpression elimination must be kept from undoing the rematerialisation.
-            prevent_cse = config.layers == "unrolled"
-            layer = jax.checkpoint(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=prevent_cse)
-        if config.layers == "scan":
-            x, (hidden, weights) = jax.lax.scan(layer, x, layers)
-        else:
-            x, hidden, weights = _unrolled(layer, x, layers, config.num_layers)
-        return (self.norm(x) if self.norm is not None else x), hidden, weights
+        layer = rematerialised(layer, self.config)
+        if self.config.layers == "unrolled":
+            return _unrolled(layer, x, layers)
+        x, (hidden, weights) = jax.lax.scan(layer, x, layers)
+        return x, hidden, weights
 
 
-def _unrolled(layer: Any, x: Array, layers: Any, num_layers: int) -> tuple[Array, tuple[Array, ...], Array | None]:
+def _unrolled(layer: Any, x: Array, layers: Any) -> tuple[Array, tuple[Array, ...], Array | None]:
     """What `jax.lax.scan` does, in a Python loop: slower to compile, faster to run."""
-
-    # lax.split and not indexing: its transpose is one concatenation, where the gradient of p[i] pads to all layers.
-    def unstack(p: Array) -> list[Array]:
-        return [part[0] for part in jax.lax.split(p, [1] * num_layers)]
-
-    leaves, tree = jax.tree.flatten(layers)
     outputs = []
-    for each in zip(*map(unstack, leaves), strict=True):
-        x, output = layer(x, jax.tree.unflatten(tree, each))
+    for each in divide(layers, [1] * len(jax.tree.leaves(layers)[0])):
+        x, output = layer(x, jax.tree.map(lambda p: p[0], each))
         outputs.append(output)
     hidden, weights = zip(*outputs, strict=True)
     return x, hidden, None if weights[0] is None else jnp.stack(weights)

@@ -36,3 +36,14 @@ class Pooler(nnx.Module):
         if self.kind == "mean":
             pooled = pooled / jnp.maximum(weights.sum(-1, keepdims=True), 1)
         return pooled if self.dense is None else jnp.tanh(self.dense(pooled))
+
+
+def second_last(states: Float[Array, "B T D"], text: Text, examples: Int32[Array, "B K 2"]) -> Float[Array, "B K D"]:
+    """The state of an example's last token but one: the [MASK] between question and [SEP] that VisualBERT answers from.
+
+    (Li et al. 2019, section 4.1; their code and transformers take the token at the text's length - 2.)
+    """
+    own = tokens_of(text, examples)
+    rank = jnp.cumsum(own, axis=-1)
+    chosen = own & (rank == own.sum(-1, keepdims=True) - 1)
+    return jnp.einsum("bkt,btd->bkd", chosen.astype(states.dtype), states)

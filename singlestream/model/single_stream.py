@@ -11,8 +11,8 @@ from singlestream.batch import Batch, BatchError, Encoded, Spec, check_batch
 from singlestream.model.config import ModelConfig
 from singlestream.model.embed import StreamEmbed
 from singlestream.model.encoder import Encoder
-from singlestream.model.heads import Head, HeadConfig
-from singlestream.model.pooling import Pooler
+from singlestream.model.heads import HeadConfig, build_heads
+from singlestream.model.pooling import Pooler, second_last
 from singlestream.model.visibility import Visibility
 
 
@@ -34,9 +34,7 @@ class SingleStream(nnx.Module):
         self.encoder = Encoder(config, rngs=rngs)
         self.pooler = Pooler(config, rngs=rngs)
         table = self.embed.text.token
-        self.heads = nnx.Dict(
-            {name: Head(head, config, table=table, rngs=rngs) for name, head in sorted((heads or {}).items())}
-        )
+        self.heads = nnx.Dict(build_heads(heads or {}, lambda head: config, table=table, rngs=rngs))
 
     def check(self, batch: Batch) -> None:
         """Holds a batch against the contract, and what it looks up against this model's tables.
@@ -71,7 +69,7 @@ class SingleStream(nnx.Module):
             batch: see `singlestream.batch`.
             key: of dropout and stochastic depth; None switches them off.
             attention: also return the weights of every layer: `attention["self"]` [layers, B, H, L, L], text tokens
-                first.
+                first, then image tokens, then the class tokens of `config.image_cls`.
 
         Raises:
             BatchError: what `check` finds.
@@ -80,7 +78,7 @@ class SingleStream(nnx.Module):
         text = batch.text
         embed_key, encoder_key = (None, None) if key is None else jax.random.split(key)
         stream = self.embed(batch, key=embed_key)
-        num_text = text.ids.shape[1]
+        num_text, num_image = text.ids.shape[1], batch.image.segments.shape[1]
         visibility = Visibility(
             segments=stream.segments,
             part=stream.part,
@@ -91,10 +89,16 @@ class SingleStream(nnx.Module):
         )
         x, hidden, weights = self.encoder(stream.x, visibility, key=encoder_key, attention=attention)
         states = x[:, :num_text]
+        extra = {}
+        if self.config.image_cls:
+            extra["image_cls"] = x[:, num_text + num_image :]
+        if any(head.head.source == "second_last" for head in self.heads.values()):
+            extra["second_last"] = second_last(states, text, batch.examples)
         return Encoded(
             text=states,
-            image=x[:, num_text:],
+            image=x[:, num_text : num_text + num_image],
             pooled=self.pooler(states, text, batch.examples),
+            extra=extra,
             hidden=hidden,
             attention=None if weights is None else {"self": weights},
         )

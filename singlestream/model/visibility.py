@@ -8,12 +8,12 @@ import functools
 import jax
 from jaxtyping import Bool, Int32
 
-from singlestream.batch import IMAGE, TEXT, Array
+from singlestream.batch import IMAGE, TEXT, Array, Size
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("segments", "part", "modality"),
+    data_fields=("segments", "part", "modality", "keys"),
     meta_fields=("direction", "num_text", "slots"),
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,21 +35,29 @@ class Visibility:
 
     `slots` is a promise of whoever made the batch (`Text.slots`): the text is divided into that many equal stretches
     and no token sees text of another stretch than its own. It changes what is computed, never the result.
+
+    `keys` is the stream that is read where it is another one than the queries' (`towards`).
     """
 
     segments: Int32[Array, "B L"]
     part: Int32[Array, "B L"]
     modality: Int32[Array, "B L"]
     direction: str = "full"
-    num_text: int = 0
+    num_text: Size = 0
     slots: int = 1
+    keys: Visibility | None = None
+
+    def towards(self, keys: Visibility) -> Visibility:
+        """The same rule for queries of this stream over keys of another: cross attention."""
+        return dataclasses.replace(self, keys=keys)
 
     def mask(self, queries: slice = slice(None), keys: slice = slice(None)) -> Bool[Array, "B Q K"]:
         """True where a query sees a key; for a stretch of queries and keys, or the whole stream."""
-        q_segments, k_segments = self.segments[:, queries, None], self.segments[:, None, keys]
-        q_part, k_part = self.part[:, queries, None], self.part[:, None, keys]
+        read = self if self.keys is None else self.keys
+        q_segments, k_segments = self.segments[:, queries, None], read.segments[:, None, keys]
+        q_part, k_part = self.part[:, queries, None], read.part[:, None, keys]
         seen = (q_segments == k_segments) & (k_segments != 0) & ((k_part == 0) | (k_part == q_part))
         if self.direction == "prefix":
-            q_modality, k_modality = self.modality[:, queries, None], self.modality[:, None, keys]
+            q_modality, k_modality = self.modality[:, queries, None], read.modality[:, None, keys]
             seen &= ~((q_modality == IMAGE) & (k_modality == TEXT))
         return seen

@@ -17,14 +17,13 @@ from singlestream.data.processor import Processor
 from singlestream.data.record import Source
 from singlestream.data.sources import open_split, split_names
 from singlestream.data.survey import is_question
-from singlestream.data.text import Tokenizer
 from singlestream.model.heads import HeadConfig
 from singlestream.model.single_stream import SingleStream
 from singlestream.objectives import build_objectives
 from singlestream.train.checkpoint import steps
 from singlestream.train.cluster import sync
-from singlestream.train.errors import FolderError
 from singlestream.train.folder import RunFolder
+from singlestream.train.initial import Initial, adopt_heads, initial_tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +43,8 @@ class Run:
         rngs = nnx.Rngs(params=self.config.seed)
         return SingleStream(self.config.model, self.spec, heads=self.heads, rngs=rngs)
 
-    def heads_of_other_classes(self, other: Processor) -> list[str]:
-        """Heads that learn answers or region classes which are others, or in another order, than a run's with `other`.
+    def heads_of_other_classes(self, other: Processor | Initial) -> list[str]:
+        """Heads that learn answers or region classes which are others, or in another order, than those of `other`.
 
         Their shapes may agree, but not what their numbers mean.
         """
@@ -87,6 +86,7 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     spec = processor.spec
     objectives = build_objectives(config, spec)
     heads = {name: head for o in objectives.values() for name, head in o.heads(config.model, spec).items()}
+    heads = adopt_heads(config, heads) if fresh else folder.read_heads()
     run = Run(
         config=config,
         folder=folder,
@@ -118,26 +118,8 @@ def validation_split(config: Config) -> str:
 
 
 def _new_processor(config: Config, source: Source) -> Processor:
-    processor = Processor.build(config, source)
-    if not config.init:
-        return processor
-    # Its word embeddings only mean something with its vocabulary; answers are those of the new data.
-    vocabulary = init_folder(config).path / "vocab.txt"
-    if not vocabulary.is_file():
-        raise FolderError(f"config.init={config.init!r}: {vocabulary} is missing")
-    return dataclasses.replace(processor, tokenizer=Tokenizer.from_file(vocabulary))
-
-
-def init_folder(config: Config) -> RunFolder:
-    """The folder of the run to start from.
-
-    Raises:
-        FolderError: it is no run's folder.
-    """
-    folder = RunFolder.at(config.init)
-    if not folder.is_run:
-        raise FolderError(f"config.init={config.init!r} is not a run's folder: it has no config.json")
-    return folder
+    # Word embeddings only mean something with their vocabulary; answers are those of the new data.
+    return Processor.build(config, source, initial_tokenizer(config) if config.init else None)
 
 
 def _check_targets(run: Run) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from singlestream.config import Config, ConfigError
+from singlestream.model.heads import HeadConfig
 from singlestream.train.errors import FolderError
 
 # What a restart may change: how long, how often it reports, where it computes, and where the data lie (they may have
@@ -110,6 +111,17 @@ class RunFolder:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise FolderError(f"{path} cannot be read: {error}") from error
+
+    def read_heads(self) -> dict[str, HeadConfig]:
+        """The heads of the run's model.
+
+        Raises:
+            FolderError: the file is missing or does not describe heads.
+        """
+        try:
+            return {name: HeadConfig(**values) for name, values in self.read_json(self.heads).items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise FolderError(f"{self.heads} does not describe heads: {error}") from error
 
     def write_json(self, path: Path, value: Any) -> None:
         write_atomic(path, json.dumps(value, indent=1, sort_keys=True) + "\n")

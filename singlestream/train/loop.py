@@ -16,13 +16,13 @@ import jax.numpy as jnp
 
 from singlestream.config import Config, ConfigError, TrainConfig
 from singlestream.data.pipeline import count_truncated, train_iterator
-from singlestream.data.processor import Processor
 from singlestream.train import checkpoint, results
-from singlestream.train.build import Run, begun, build_run, init_folder, validation_split
+from singlestream.train.build import Run, begun, build_run, validation_split
 from singlestream.train.cluster import gather, join_cluster, sync
 from singlestream.train.errors import CheckpointError, Interrupted, NonFiniteError
 from singlestream.train.flops import peak_flops, train_flops
 from singlestream.train.folder import RunFolder
+from singlestream.train.initial import adopt_model, read_initial
 from singlestream.train.metrics import Totals, Writer, read_rows
 from singlestream.train.optimizer import make_optimizer
 from singlestream.train.progress import Clock, Reporter
@@ -47,7 +47,7 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> dict[str, float]:
     use_cache(config.train.cache_dir)
     first = jax.process_index() == 0
     folder = RunFolder.at(workdir)
-    config = config.with_absolute_paths()
+    config = adopt_model(config.with_absolute_paths())
     report = Reporter(config.train.num_steps, quiet=not first, headline=config.train.best_metric)
     if first:
         folder.create()
@@ -151,16 +151,13 @@ class Loop:
         return steps[-1], state, Totals(loop["totals"])
 
     def _take(self, state: Any) -> Any:
-        """Parameters of another run's best checkpoint, where path, shape and meaning agree."""
-        folder = init_folder(self.run.config)
-        config = folder.read_config()
-        step = checkpoint.find_step(folder.checkpoints, "best", config.train)
-        others = self.run.heads_of_other_classes(Processor.from_folder(folder.path, config))
-        given = checkpoint.read_any_params(folder.checkpoints, step)
+        """Parameters of another run's best checkpoint or of published weights, where path, shape and meaning agree."""
+        initial = read_initial(self.run.config)
+        others, given = self.run.heads_of_other_classes(initial), initial.params
         state["params"], taken, fresh = take_params(state["params"], given, others)
         if "ema" in state:
             state["ema"] = jax.tree.map(jnp.copy, state["params"])
-        self.report.note(f"from {folder.checkpoints / str(step)}: {len(taken)} arrays taken, {len(fresh)} stay fresh")
+        self.report.note(f"from {initial.where}: {len(taken)} arrays taken, {len(fresh)} stay fresh")
         known = [name for name in others if any(path.startswith(f"heads/{name}/") for path in given)]
         lists = (("fresh", fresh), ("not used", sorted(set(given) - set(taken))), ("of other classes there", known))
         for title, names in lists:

@@ -11,7 +11,7 @@ from PIL import Image
 from singlestream.batch import check_batch
 from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
 from singlestream.data.processor import Processor
-from singlestream.data.record import DataError, Mention, Record, Sentence
+from singlestream.data.record import DataError, Mention, Record, RegionFeatures, Sentence
 from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
 
 
@@ -186,7 +186,12 @@ def test_texts_that_are_too_long_are_known(source, make_processor):
 def test_saved_processor_makes_the_same_rows(source, make_processor, tmp_path):
     processor = make_processor(texts_per_row=2)
     processor.save(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"vocab.txt", "answers.json", "spec.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "vocab.txt",
+        "tokenizer_config.json",
+        "answers.json",
+        "spec.json",
+    }
     again = Processor.from_folder(tmp_path, Config(data=processor.data, model=processor.model))
     assert again.spec == processor.spec and again.answers == processor.answers
     first, second = (p.row([(source[0], source[0].texts[:2])]) for p in (processor, again))
@@ -228,9 +233,117 @@ def test_the_number_of_a_picture_fits_into_int32(source):
         dataclasses.replace(source[0], picture=2**31)
 
 
-def test_regions_as_input_are_refused(make_processor):
-    with pytest.raises(ConfigError, match=r"config\.model\.image_stem='regions'"):
-        make_processor(model=ModelConfig(image_stem="regions", image_positions="boxes"))
+REGIONS = ModelConfig(image_stem="regions", image_positions="boxes", region_dim=6, direction="prefix", num_images=2)
+
+
+def _regions(seed: int, count: int, *, boxes: bool = True) -> RegionFeatures:
+    rng = np.random.default_rng(seed)
+    corners = np.sort(rng.random((count, 2, 2), np.float32), axis=1).reshape(count, 4)
+    return RegionFeatures(features=rng.random((count, 6), np.float32), boxes=corners if boxes else None)
+
+
+def _with_regions(record: Record, *regions: RegionFeatures) -> Record:
+    return dataclasses.replace(record, images=(), regions=regions)
+
+
+def test_regions_lie_in_a_row_as_patches_do(source, make_processor):
+    processor = make_processor(model=REGIONS, max_patches=5, texts_per_row=2)
+    first, second = _regions(0, 3), _regions(1, 8)
+    record = _with_regions(source[0], first, second)
+    row = processor.row([(record, record.texts[:2])])
+    assert processor.count_patches(record) == 3 + 5  # the first five are read
+    assert (
+        row["image/segments"].tolist() == [1] * 8 + [0] * 2
+        and row["image/index"].tolist() == [0] * 3 + [1] * 5 + [0] * 2
+    )
+    np.testing.assert_array_equal(row["image/features"], [*first.features, *second.features[:5], *np.zeros((2, 6))])
+    np.testing.assert_array_equal(row["image/boxes"], [*first.boxes, *second.boxes[:5], *np.zeros((2, 4))])
+    assert row["examples"].tolist() == [[1, 1], [1, 2]]
+    assert "targets/region_class" not in row  # what lies under a patch is not what a region is
+    check_batch(processor.batch([row, processor.row([])]))
+
+
+def test_regions_are_packed(source, make_processor):
+    processor = make_processor(model=REGIONS, max_patches=4, examples_per_row=3, row_patches=9)
+    records = [_with_regions(source[i], _regions(i, count)) for i, count in enumerate((2, 3, 4))]
+    row = processor.row([(record, record.texts[:1]) for record in records])
+    assert row["image/segments"].tolist() == [1] * 2 + [2] * 3 + [3] * 4
+    np.testing.assert_array_equal(row["image/features"][2:5], records[1].regions[0].features)
+    one = dataclasses.replace(processor, data=dataclasses.replace(processor.data, row_patches=8))
+    with pytest.raises(DataError, match="record toy-2: its pictures do not fit the row's 8 image tokens"):
+        one.row([(record, record.texts[:1]) for record in records])
+
+
+def test_the_mean_region_comes_first(source, make_processor):
+    processor = make_processor(model=REGIONS, max_patches=4, mean_region=True)
+    regions = _regions(0, 6)
+    record = _with_regions(source[0], regions)
+    row = processor.row([(record, record.texts[:1])])
+    np.testing.assert_allclose(row["image/features"][0], regions.features.mean(0))
+    np.testing.assert_array_equal(row["image/features"][1:4], regions.features[:3])
+    assert row["image/boxes"][0].tolist() == [0, 0, 1, 1] and processor.count_patches(record) == 4
+
+
+def test_regions_without_boxes_serve_models_that_read_none(source, make_processor):
+    record = _with_regions(source[0], _regions(0, 3, boxes=False))
+    blind = dataclasses.replace(REGIONS, image_positions="none")
+    row = make_processor(model=blind).row([(record, record.texts[:1])])
+    assert row["image/boxes"][:3].tolist() == [[0, 0, 1, 1]] * 3
+    with pytest.raises(
+        DataError, match=r"record toy-0: regions without boxes .* config\.model\.image_positions='boxes' reads them"
+    ):
+        make_processor(model=REGIONS).row([(record, record.texts[:1])])
+
+
+def test_regions_and_pictures_are_not_mistaken(source, make_processor):
+    reads_regions, reads_pixels = make_processor(model=REGIONS), make_processor()
+    record = source[0]
+    with pytest.raises(DataError, match=r"record toy-0 has 0 sets of region features, .*num_images is 2 .*'regions'"):
+        reads_regions.row([(record, record.texts[:1])])
+    with pytest.raises(DataError, match="record toy-0 has 0 pictures"):
+        reads_pixels.row([(_with_regions(record, _regions(0, 3)), record.texts[:1])])
+    wide = RegionFeatures(features=np.ones((3, 7), np.float32), boxes=np.ones((3, 4), np.float32))
+    with pytest.raises(DataError, match=r"record toy-0: regions of 7 numbers, config\.model\.region_dim is 6"):
+        reads_regions.row([(_with_regions(record, wide), record.texts[:1])])
+    with pytest.raises(DataError, match="image 0: region features, but config.model.image_stem='linear' reads pixels"):
+        reads_pixels.batch_of([wide], ["a box"])
+    with pytest.raises(DataError, match=r"image 0: config\.model\.image_stem='regions' reads RegionFeatures"):
+        reads_regions.batch_of([record.images[0]], ["a box"])
+    with pytest.raises(ConfigError, match=r"config\.data\.augment has 'shift': .* reads no pixels"):
+        make_processor(model=REGIONS, augment=("shift",))
+    with pytest.raises(ConfigError, match=r"config\.data\.shorter_side=64: .* reads no pixels"):
+        make_processor(model=REGIONS, shorter_side=64)
+
+
+def test_a_batch_from_region_features(make_processor, tmp_path):
+    regions = _regions(0, 3)
+    np.savez(tmp_path / "a.npz", features=regions.features, boxes=regions.boxes)
+    batch = make_processor(model=REGIONS).batch_of([regions, tmp_path / "a.npz", (regions, regions)], ["a box"] * 3)
+    check_batch(batch)
+    for row in range(3):
+        np.testing.assert_array_equal(batch.image.features[row, :3], regions.features)
+        np.testing.assert_array_equal(batch.image.boxes[row, :3], regions.boxes)
+    assert batch.image.index[2, :6].tolist() == [0] * 3 + [1] * 3
+    blind = dataclasses.replace(REGIONS, image_positions="none")
+    batch = make_processor(model=blind).batch_of([regions.features], ["a box"])
+    np.testing.assert_array_equal(batch.image.features[0, :3], regions.features)
+
+
+def test_a_mask_ends_every_text(source, make_processor):
+    processor = make_processor(mask_last=True, text_length=6)
+    record = source[0]
+    row = processor.row([(record, record.texts[:1])])
+    assert _pieces(processor, row) == ["[CLS]", "what", "colour", "is", "[MASK]", "[SEP]"]
+    assert processor.truncates(record.texts[0].text) and not processor.truncates("a box")
+    assert _pieces(processor, processor.row([(record, record.texts[3:])]))[-2:] == ["[MASK]", "[SEP]"]
+
+
+def test_pictures_by_their_sides(source, make_processor):
+    processor = make_processor(shorter_side=16, max_patches=6)  # 32 x 48 pixels become 16 x 24
+    record = source[0]
+    row = processor.row([(record, record.texts[:1])])
+    assert row["image/grid"][0].tolist() == [2, 3] and processor.count_patches(record) == 6
+    assert int((row["image/segments"] > 0).sum()) == 6
 
 
 @pytest.mark.parametrize("settings", [{"texts_per_row": 3}, {"examples_per_row": 2}, {}])

@@ -5,6 +5,7 @@ import pytest
 
 from singlestream.model.init import fourier_grid
 from singlestream.model.positions.image_boxes import box_features
+from singlestream.model.positions.image_boxes7 import box_features as box_features_7
 from singlestream.model.positions.image_learned import interpolate_grid
 from singlestream.model.positions.image_sincos2d import sincos_2d
 from singlestream.model.positions.text_sinusoidal import sinusoidal
@@ -31,9 +32,11 @@ def test_sincos_2d_tells_rows_from_columns():
     assert not np.allclose(waves[1], waves[2])
 
 
-def test_a_grid_of_the_tables_size_is_the_table():
+@pytest.mark.parametrize("resize", ["centres", "corners"])
+def test_a_grid_of_the_tables_size_is_the_table(resize):
     table = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    np.testing.assert_array_equal(interpolate_grid(table, *_all_patches(3, 4))[0], table.reshape(12, 5))
+    found = interpolate_grid(table, *_all_patches(3, 4), resize=resize)[0]
+    np.testing.assert_array_equal(found, table.reshape(12, 5))
 
 
 @pytest.mark.parametrize("rows, columns", [(6, 2), (1, 9), (3, 3)])
@@ -41,12 +44,35 @@ def test_another_grid_is_resized_as_jax_image_does(rows, columns):
     table = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     expected = jax.image.resize(table, (rows, columns, 5), "linear", antialias=False)
     np.testing.assert_allclose(
-        interpolate_grid(table, *_all_patches(rows, columns))[0], expected.reshape(-1, 5), atol=1e-6
+        interpolate_grid(table, *_all_patches(rows, columns), resize="centres")[0],
+        expected.reshape(-1, 5),
+        atol=1e-6,
     )
+
+
+@pytest.mark.parametrize("rows, columns", [(6, 2), (1, 9), (3, 3), (5, 8)])
+def test_corners_stay_corners(rows, columns):
+    """Place i of n lies at i * (size - 1) / (n - 1) of the table, between its two neighbours there."""
+    table = np.random.default_rng(0).normal(size=(3, 4, 5))
+    found = np.asarray(interpolate_grid(table.astype(np.float32), *_all_patches(rows, columns), resize="corners")[0])
+    found = found.reshape(rows, columns, 5)
+    for i in range(rows):
+        for j in range(columns):
+            y, x = i * 2 / max(rows - 1, 1), j * 3 / max(columns - 1, 1)
+            top, left = min(int(y), 1), min(int(x), 2)
+            down, right = y - top, x - left
+            upper = (1 - right) * table[top, left] + right * table[top, left + 1]
+            lower = (1 - right) * table[top + 1, left] + right * table[top + 1, left + 1]
+            np.testing.assert_allclose(found[i, j], (1 - down) * upper + down * lower, atol=1e-6)
 
 
 def test_boxes_get_their_area():
     np.testing.assert_allclose(box_features(jnp.array([[[0.25, 0.5, 0.75, 1.0]]]))[0, 0], [0.25, 0.5, 0.75, 1.0, 0.25])
+
+
+def test_seven_numbers_of_a_box():
+    numbers = box_features_7(jnp.array([[[0.25, 0.5, 0.75, 1.0]]]))[0, 0]
+    np.testing.assert_allclose(numbers, [0.25, 0.5, 0.75, 1.0, 0.5, 0.5, 0.25])
 
 
 def test_the_fourier_start_is_smooth_and_as_strong_as_said():

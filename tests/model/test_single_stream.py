@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from singlestream.batch import BatchError, Regions, Text, make_batch, without_image
 from singlestream.model.config import SIZES, ModelConfig
 from singlestream.model.heads import HeadConfig
-from singlestream.model.pooling import Pooler
+from singlestream.model.pooling import Pooler, second_last
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.visibility import Visibility
 from tests.model.toy import CONFIG, HEADS, SPEC, pack, random_batch, replace, run, toy_model
@@ -19,6 +19,10 @@ from tests.model.toy import CONFIG, HEADS, SPEC, pack, random_batch, replace, ru
 POST = replace(CONFIG, norm="post", embed_norm=True, direction="prefix", image_positions="sincos2d", pooler=True)
 # Stem, margin and direction as the quickstart has them.
 CONV = replace(CONFIG, image_stem="conv", patch_margin=2, direction="prefix", position_init="fourier")
+# As ViLT.
+VILT = replace(
+    CONFIG, text_norm=True, modality="pictures", image_cls=True, position_resize="corners", embed_norm_eps=1e-12
+)
 MEAN = replace(CONFIG, text_positions="sinusoidal", pooling="mean", activation="relu")
 
 
@@ -26,7 +30,7 @@ def _close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("config", [CONFIG, POST, CONV], ids=["pre", "post", "conv"])
+@pytest.mark.parametrize("config", [CONFIG, POST, CONV, VILT], ids=["pre", "post", "conv", "vilt"])
 @given(
     data=st.data(),
     sizes=st.lists(
@@ -225,6 +229,48 @@ def test_the_wrong_kind_of_image_is_named():
                 text=Text(ids=np.array([[2, 6, 3]], np.int32)), image=Regions(features=np.zeros((1, 3, 9), np.float32))
             )
         )
+
+
+REGIONS = {"image_stem": "regions", "region_dim": 9, "num_images": 1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_positions": "constant", "modality": "image", "norm": "post", "embed_norm": True},
+        {"image_positions": "boxes", "modality": "none", "text_norm": True, "image_norm": "sum"},
+        {"image_positions": "boxes7", "modality": "token_types", "text_norm": True, "image_norm": "each"},
+    ],
+    ids=["VisualBERT", "Unicoder-VL", "UNITER"],
+)
+def test_an_examples_outputs_do_not_depend_on_padded_regions(changes):
+    config, rng = replace(CONFIG, **REGIONS, **changes), np.random.default_rng(0)
+    boxes = np.sort(rng.random((1, 4, 2, 2)), axis=2).reshape(1, 4, 4).astype(np.float32)
+    features = rng.normal(size=(1, 4, 9)).astype(np.float32)
+    text = Text(ids=np.array([[2, 6, 7, 3]], np.int32))
+    alone, logits = run(make_batch(text=text, image=Regions(features=features, boxes=boxes)), config)
+    padded = Regions(
+        features=np.pad(features, ((0, 0), (0, 3), (0, 0)), constant_values=5.0),
+        boxes=np.pad(boxes, ((0, 0), (0, 3), (0, 0))),
+        segments=np.array([[1, 1, 1, 1, 0, 0, 0]], np.int32),
+    )
+    among, padded_logits = run(make_batch(text=text, image=padded), config)
+    _close(among.text, alone.text)
+    _close(among.image[:, :4], alone.image)
+    _close(padded_logits["vqa"], logits["vqa"])
+    moved = np.asarray(run(make_batch(text=text, image=Regions(features=features, boxes=boxes * 0.5)), config)[0].text)
+    assert np.allclose(moved, alone.text) == (config.image_positions == "constant")
+
+
+def test_the_second_last_token_is_found_in_every_example():
+    """Two packed examples, the second of two texts (parts); a text of one token has none."""
+    segments = np.array([[1, 1, 1, 2, 2, 2, 2, 0]], np.int32)
+    part = np.array([[0, 0, 0, 1, 1, 2, 2, 0]], np.int32)
+    batch = make_batch(text=Text(ids=np.full((1, 8), 7, np.int32), segments=segments, part=part))
+    states = np.random.default_rng(0).normal(size=(1, 8, 4)).astype(np.float32)
+    _close(second_last(states, batch.text, batch.examples)[0], states[0, [1, 3, 5]], 0)
+    single = make_batch(text=Text(ids=np.array([[7]], np.int32)))
+    _close(second_last(states[:, :1], single.text, single.examples), np.zeros((1, 1, 4)), 0)
 
 
 @pytest.mark.parametrize(

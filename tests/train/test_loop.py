@@ -64,7 +64,7 @@ def test_folder_of_a_run(calm):
     names = {path.name for path in folder.path.iterdir() if not path.name.startswith((".", "events."))}
     assert names == {
         *("config.json", "vocab.txt", "answers.json", "spec.json", "heads.json", "priors.json", "metrics.jsonl"),
-        "checkpoints",
+        *("tokenizer_config.json", "checkpoints"),
     }
     assert not list(folder.path.rglob("*.part"))
     assert folder.read_config() == config
@@ -228,7 +228,7 @@ def test_heads_are_taken_where_their_classes_are_the_same(calm, tmp_path, change
 
 def test_start_from_what_is_no_run(scenes, tmp_path):
     config = dataclasses.replace(toy_config(scenes), init=str(tmp_path / "nowhere"))
-    with pytest.raises(FolderError, match="config.init=.*nowhere.*no config.json"):
+    with pytest.raises(FolderError, match="config.init=.*nowhere.*no such folder"):
         loop.train(config, tmp_path / "run")
 
 

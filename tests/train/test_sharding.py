@@ -66,7 +66,7 @@ def test_every_parameter_of_a_model():
     split = {path: spec for path, spec in found.items() if spec != P()}
     assert split == {
         "embed/image/stem/project/kernel": P("fsdp", "tensor"),
-        "embed/modality/embedding": P("tensor", "fsdp"),
+        "embed/modality/table/embedding": P("tensor", "fsdp"),
         "embed/text/position/embedding": P("tensor", "fsdp"),
         "embed/text/token/embedding": P("tensor", "fsdp"),
         "embed/text/type/embedding": P("tensor", "fsdp"),

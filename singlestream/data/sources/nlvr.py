@@ -147,7 +147,7 @@ def box_order(record: Record, rng: np.random.Generator) -> Record:
 AUGMENT = {"box_order": box_order}
 
 
-def _regions(example: Example) -> dict[str, np.ndarray]:
+def _regions(example: Example) -> dict[str, Any]:
     """`boxes`, `classes` and `index` of the objects, where the dataset says what is there."""
     if example.structure is None:
         return {}
@@ -262,7 +262,8 @@ def _archive(path: pathlib.Path, size: int, modified: int) -> Files:
     """What the splits need of an archive, 10 MB; size and time of change tell the cache when it is another one."""
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r|*") as archive:
+        # Not as a stream ("r|*"): that takes a file which was cut within a member's header for a whole one.
+        with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 name = member.name.removeprefix("./").removeprefix("nlvr/")
                 other_order = re.search(r"^(dev|test)/.*-[1-5]\.png$", name)

@@ -13,15 +13,15 @@ from singlestream.model.visibility import Visibility
 
 
 def attend(
-    q: Float[Array, "B L H C"],
-    k: Float[Array, "B L H C"],
-    v: Float[Array, "B L H C"],
+    q: Float[Array, "B Q H C"],
+    k: Float[Array, "B K H C"],
+    v: Float[Array, "B K H C"],
     visibility: Visibility,
     *,
     implementation: str = "auto",
     weights: bool = False,
-) -> tuple[Float[Array, "B L H C"], Float[Array, "B H L L"] | None]:
-    """Attention of a stream to itself.
+) -> tuple[Float[Array, "B Q H C"], Float[Array, "B H Q K"] | None]:
+    """Attention of a stream to itself, or to another (`Visibility.towards`).
 
     Args:
         q, k, v: queries, keys, values of H heads.
@@ -31,7 +31,8 @@ def attend(
         weights: also return the attention weights; takes the plain path.
     """
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
-    if not weights and is_slotted(implementation, visibility.direction, visibility.slots):
+    own = visibility.keys is None
+    if own and not weights and is_slotted(implementation, visibility.direction, visibility.slots):
         return slotted(q, k, v, visibility), None
     return plain(q, k, v, visibility, weights=weights)
 

@@ -13,13 +13,13 @@ MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN; exp() 
 
 
 def plain(
-    q: Float[Array, "B L H C"],
-    k: Float[Array, "B L H C"],
-    v: Float[Array, "B L H C"],
+    q: Float[Array, "B Q H C"],
+    k: Float[Array, "B K H C"],
+    v: Float[Array, "B K H C"],
     visibility: Visibility,
     *,
     weights: bool = False,
-) -> tuple[Float[Array, "B L H C"], Float[Array, "B H L L"] | None]:
+) -> tuple[Float[Array, "B Q H C"], Float[Array, "B H Q K"] | None]:
     """Softmax attention; `q` comes scaled.
 
     Both products come out in the inputs' dtype; what lies between, and the division by the sum, runs in float32 or

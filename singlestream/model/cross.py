@@ -1,0 +1,138 @@
+"""Layers in which two streams read each other: LXMERT's with one attention for both directions, ViLBERT's with two."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Float
+
+from singlestream.batch import Array
+from singlestream.model.attention.attend import attend, merge_heads, split_heads
+from singlestream.model.block import Block, FeedForward, dense, dropout, layer_norm
+from singlestream.model.config import ModelConfig
+from singlestream.model.two_stream_config import TwoStreamConfig
+from singlestream.model.visibility import Visibility
+
+Weights = dict[str, Array]  # attention weights of one layer by name; empty where nobody asked
+
+
+class Streams(NamedTuple):
+    """The states of both streams."""
+
+    text: Float[Array, "B T Dt"]
+    image: Float[Array, "B N Di"]
+
+
+class Sees(NamedTuple):
+    """Who sees whom, within each stream; `a.towards(b)` says it across."""
+
+    text: Visibility
+    image: Visibility
+
+
+class CrossAttention(nnx.Module):
+    """Queries of one stream over keys and values of another, with a residual and post-LN.
+
+    A token whose example has nothing in the other stream reads zeros.
+    """
+
+    def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, rngs: nnx.Rngs):
+        self.num_heads, self.dropout_rate = config.cross_heads, config.dropout
+        self.query = dense(reader, reader.width, config.cross_width, rngs=rngs)
+        self.key = dense(reader, read.width, config.cross_width, rngs=rngs)
+        self.value = dense(reader, read.width, config.cross_width, rngs=rngs)
+        self.out = dense(reader, config.cross_width, reader.width, rngs=rngs)
+        self.norm = layer_norm(reader, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "B Q D"],
+        other: Float[Array, "B K E"],
+        visibility: Visibility,
+        *,
+        key: jax.Array | None = None,
+        weights: bool = False,
+    ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
+        """`visibility` is the reader's, `towards` the stream that is read."""
+        q, k, v = (split_heads(y, self.num_heads) for y in (self.query(x), self.key(other), self.value(other)))
+        out, attention = attend(q, k, v, visibility, weights=weights)
+        # Beside its own stream a token may be alone; what it would read then hangs on how far the row is padded.
+        reads = visibility.mask().any(-1)[:, :, None, None]
+        branch = dropout(self.out(merge_heads(jnp.where(reads, out, 0))), self.dropout_rate, key)
+        if attention is not None:
+            attention = jnp.where(reads.swapaxes(1, 2), attention, 0)
+        return self.norm(x + branch), attention
+
+
+class SharedCross(nnx.Module):
+    """LXMERT's cross-modality layer (Tan & Bansal 2019, section 2.2.3).
+
+    One attention lets the text read the image and the image the text, both as they came in; then each stream has a
+    layer of BERT.
+    """
+
+    def __init__(self, config: TwoStreamConfig, *, rngs: nnx.Rngs):
+        text, image = config.text_side, config.image_side
+        self.attention = CrossAttention(config, text, image, rngs=rngs)
+        self.text = Block(text, rngs=rngs)
+        self.image = Block(image, rngs=rngs)
+
+    def __call__(
+        self, x: Streams, sees: Sees, *, key: jax.Array | None = None, weights: bool = False
+    ) -> tuple[Streams, Weights]:
+        keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
+        text, to_image = self.attention(x.text, x.image, sees.text.towards(sees.image), key=keys[0], weights=weights)
+        image, to_text = self.attention(x.image, x.text, sees.image.towards(sees.text), key=keys[1], weights=weights)
+        none = jnp.zeros(())  # these layers know no stochastic depth
+        text, own_text = self.text(text, sees.text, depth_rate=none, key=keys[2], weights=weights)
+        image, own_image = self.image(image, sees.image, depth_rate=none, key=keys[3], weights=weights)
+        found = {"text_to_image": to_image, "image_to_text": to_text, "text": own_text, "image": own_image}
+        return Streams(text, image), found if weights else {}
+
+
+class Reader(nnx.Module):
+    """One direction of ViLBERT's layer: cross attention and a feed-forward layer, each with a residual and post-LN."""
+
+    def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, rngs: nnx.Rngs):
+        self.dropout_rate = config.dropout
+        self.attention = CrossAttention(config, reader, read, rngs=rngs)
+        self.mlp = FeedForward(reader, rngs=rngs)
+        self.mlp_norm = layer_norm(reader, rngs=rngs)
+        # Kept so that a published file can be written back whole; nothing reads it, there or here.
+        self.spare = dense(reader, config.cross_width, reader.width, rngs=rngs) if config.spare else None
+
+    def __call__(
+        self,
+        x: Float[Array, "B Q D"],
+        other: Float[Array, "B K E"],
+        visibility: Visibility,
+        *,
+        key: jax.Array | None,
+        weights: bool,
+    ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
+        keys = (None, None) if key is None else jax.random.split(key)
+        x, attention = self.attention(x, other, visibility, key=keys[0], weights=weights)
+        return self.mlp_norm(x + dropout(self.mlp(x), self.dropout_rate, keys[1])), attention
+
+
+class PairedCross(nnx.Module):
+    """ViLBERT's co-attentional layer (Lu et al. 2019, section 3.1): each stream reads the other, as it came in."""
+
+    def __init__(self, config: TwoStreamConfig, *, rngs: nnx.Rngs):
+        text, image = config.text_side, config.image_side
+        self.text = Reader(config, text, image, rngs=rngs)
+        self.image = Reader(config, image, text, rngs=rngs)
+
+    def __call__(
+        self, x: Streams, sees: Sees, *, key: jax.Array | None = None, weights: bool = False
+    ) -> tuple[Streams, Weights]:
+        keys = (None, None) if key is None else jax.random.split(key)
+        text, to_image = self.text(x.text, x.image, sees.text.towards(sees.image), key=keys[0], weights=weights)
+        image, to_text = self.image(x.image, x.text, sees.image.towards(sees.text), key=keys[1], weights=weights)
+        return Streams(text, image), {"text_to_image": to_image, "image_to_text": to_text} if weights else {}
+
+
+CROSS: dict[str, type[SharedCross] | type[PairedCross]] = {"shared": SharedCross, "paired": PairedCross}

@@ -1,0 +1,197 @@
+"""The two-stream model (LXMERT, ViLBERT): text and regions in a stream each, joined by cross layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from singlestream.batch import IMAGE, TEXT, Array, Batch, BatchError, Encoded, Patches, Regions, Spec, Text, check_batch
+from singlestream.model.config import ModelConfig
+from singlestream.model.cross import CROSS, Sees, Streams
+from singlestream.model.encoder import Encoder, divide, rematerialised, stacked
+from singlestream.model.fusion import Fusion
+from singlestream.model.heads import HeadConfig, build_heads
+from singlestream.model.two_stream_config import TwoStreamConfig
+from singlestream.model.two_stream_embed import TwoStreamEmbed
+from singlestream.model.visibility import Visibility
+
+
+class TwoStream(nnx.Module):
+    """Embeddings, a stack of layers for each stream, cross layers between them, pooling, and the heads by name.
+
+    Args:
+        config: sizes and choices.
+        spec: sizes of the vocabulary, made by the data.
+        heads: what `model.heads[name]` computes.
+        rngs: streams `params` only; noise comes by `key` at call.
+    """
+
+    def __init__(
+        self, config: TwoStreamConfig, spec: Spec, *, heads: Mapping[str, HeadConfig] | None = None, rngs: nnx.Rngs
+    ):
+        self.config = config
+        self.embed = TwoStreamEmbed(config, spec, rngs=rngs)
+        self.text = Encoder(config.text_side, rngs=rngs)
+        self.image = Encoder(config.image_side, rngs=rngs)
+        self.cross = stacked(lambda rngs: CROSS[config.cross](config, rngs=rngs), config.num_cross, rngs=rngs)
+        self.pooler = Fusion(config, rngs=rngs)
+        table = self.embed.text.token
+        self.heads = nnx.Dict(build_heads(heads or {}, lambda head: _side_of(head, config), table=table, rngs=rngs))
+
+    def check(self, batch: Batch) -> None:
+        """Holds a batch against the contract, and what it looks up against this model's tables.
+
+        A look-up beyond a table gives NaN and no error. Inside of `jax.jit` there are no numbers to look at: whoever
+        compiles the model checks first.
+
+        Raises:
+            BatchError: an input of the wrong shape or dtype, or out of a table's range, by name; several texts that
+                share one picture.
+        """
+        check_batch(batch)
+        config, text = self.config, batch.text
+        words = self.embed.text.token.num_embeddings
+        tasks = f", with config.model.num_tasks {config.num_tasks} more" if config.num_tasks else ""
+        vocabulary = f"the size of the vocabulary is {words}{tasks}"
+        types, length = config.num_token_types, config.max_text_length
+        for name, numbers, size, why in (
+            ("text.ids", text.ids, words + config.num_tasks, vocabulary),
+            ("text.types", text.types, types, f"config.model.num_token_types is {types}"),
+            ("text.positions", text.positions, length, f"config.model.max_text_length is {length}"),
+        ):
+            if isinstance(numbers, jax.core.Tracer) or not numbers.size:
+                continue
+            low, high = numbers.min(), numbers.max()
+            if low < 0 or high >= size:
+                raise BatchError(f"{name} holds {low} to {high}, expected 0 to {size - 1} ({why})")
+        if not isinstance(text.part, jax.core.Tracer) and text.part.any():
+            raise BatchError(
+                "text.part is not 0: in a two-stream model the picture reads its text, so texts cannot share one"
+            )
+
+    def __call__(self, batch: Batch, *, key: jax.Array | None = None, attention: bool = False) -> Encoded:
+        """Encodes a batch.
+
+        Args:
+            batch: with `Regions`; see `singlestream.batch`.
+            key: of dropout; None switches it off.
+            attention: also return the weights of every layer by name: `text` [layers, B, H, T, T], `image`,
+                `text_to_image` [cross layers, B, H, T, N] (queries of the text), `image_to_text`.
+
+        Returns:
+            `hidden["text"]` and `hidden["image"]` hold the states after each layer of that stream, cross layers
+            among them, in the order in which they ran.
+
+        Raises:
+            BatchError: what `check` finds.
+        """
+        self.check(batch)
+        config = self.config
+        embed_key, text_key, image_key, cross_key = (None,) * 4 if key is None else jax.random.split(key, 4)
+        x, sees = self.embed(batch, key=embed_key), _sees(batch)
+        text = _Side(self.text, x.text, sees.text, config.cross_after_text, config.fixed_layers, text_key, attention)
+        image = _Side(
+            self.image, x.image, sees.image, config.cross_after_image, config.fixed_image_layers, image_key, attention
+        )
+        found = self._run(text, image, sees, cross_key, attention)
+        states = Streams(text.x, image.x)
+        return Encoded(
+            text=states.text,
+            image=states.image,
+            pooled=self.pooler(states, batch),
+            hidden={"text": text.hidden, "image": image.hidden},
+            attention={k: jnp.concatenate(v) for k, v in found.items() if v} if attention else None,
+        )
+
+    def _run(
+        self, text: _Side, image: _Side, sees: Sees, key: jax.Array | None, attention: bool
+    ) -> dict[str, list[Array]]:
+        """Runs both sides and the cross layers; returns attention weights by name."""
+        config = self.config
+        graph, params = nnx.split(self.cross)
+        keys = None if key is None else jax.random.split(key, config.num_cross)
+        found: dict[str, list[Array]] = {"text": text.weights, "image": image.weights}
+
+        def cross(x: Streams, inputs: Any) -> Any:
+            params, key = jax.tree.map(lambda p: p[0], inputs)
+            return nnx.merge(graph, params)(x, sees, key=key, weights=attention)
+
+        layers = divide((params, keys), [1] * config.num_cross)
+        for layer, *places in zip(layers, config.cross_after_text, config.cross_after_image, strict=True):
+            text.advance(places[0])
+            image.advance(places[1])
+            if config.coattention:
+                x, weights = rematerialised(cross, config.text_side)(Streams(text.x, image.x), layer)
+                text.put(x.text)
+                image.put(x.image)
+                for name, value in weights.items():
+                    found.setdefault(name, []).append(value[None])
+        text.advance(config.num_layers)
+        image.advance(config.image_layers)
+        return found
+
+
+class _Side:
+    """One stream on its way through its own layers, and what each of them left."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        x: Array,
+        visibility: Visibility,
+        places: Sequence[int],
+        fixed: int,
+        key: jax.Array | None,
+        attention: bool,
+    ):
+        self.encoder, self.x, self.visibility, self.fixed, self.attention = encoder, x, visibility, fixed, attention
+        self.hidden: list[Array] = []
+        self.weights: list[Array] = []
+        ends = sorted({*places, fixed, encoder.config.num_layers} - {0})
+        sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+        self.stretches = list(zip(ends, divide(encoder.layers(key), sizes), strict=True))
+
+    def advance(self, layers: int) -> None:
+        """Runs what is missing of the first so many layers."""
+        while self.stretches and self.stretches[0][0] <= layers:
+            end, stretch = self.stretches.pop(0)
+            self.x, hidden, weights = self.encoder.run(stretch, self.x, self.visibility, attention=self.attention)
+            self.hidden += list(hidden)
+            if weights is not None:
+                self.weights.append(weights)
+            if end == self.fixed:
+                self.x = jax.lax.stop_gradient(self.x)
+
+    def put(self, x: Array) -> None:
+        """The states that a cross layer made of these."""
+        self.x = x
+        self.hidden.append(x)
+
+
+def _sees(batch: Batch) -> Sees:
+    def of(tokens: Text | Patches | Regions, modality: int) -> Visibility:
+        return Visibility(
+            segments=tokens.segments, part=tokens.part, modality=jnp.full(tokens.segments.shape, modality, jnp.int32)
+        )
+
+    return Sees(text=of(batch.text, TEXT), image=of(batch.image, IMAGE))
+
+
+def _side_of(head: HeadConfig, config: TwoStreamConfig) -> ModelConfig:
+    """What a head needs to know of the states that it reads."""
+    sides = {
+        "text": config.text_side,
+        "image": config.image_side,
+        "pooled": config.pooled_side,
+        "pairs": config.pooled_side,
+    }
+    if head.source not in sides or head.layer:
+        raise ValueError(
+            f"head: source={head.source!r}, layer={head.layer}: heads of a two-stream model read the final states, "
+            f"choose one of {', '.join(sides)}"
+        )
+    return sides[head.source]

@@ -1,0 +1,118 @@
+"""Published weights in the programs: loaded, asked, tuned by train.py, and written back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+import singlestream as ss
+from singlestream.config import Config
+from singlestream.train import loop
+from singlestream.train.folder import RunFolder
+from singlestream.train.sharding import make_mesh
+from tests.data.toy_nlvr import write_png
+from tests.test_configs import read
+
+from .toy_vilt import LENGTH, PATCH, SIDE, WIDTH, write_vilt
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "colour", "is", "it", "?", "red", "blue"]
+ANSWERS = ["blue", "red"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / "vilt"
+    write_vilt(folder, WORDS, ANSWERS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Pictures in red and blue of several sizes, a question each."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 12), ("validation", 4), ("test", 4)):
+        lines = []
+        for i in range(count):
+            answer, size = ANSWERS[i % 2], (40, 24 + 8 * (i % 3))
+            pixels = np.zeros((*size, 3), np.uint8)
+            pixels[..., 0 if answer == "red" else 2] = 200 + i
+            write_png(folder / f"{split}{i}.png", pixels)
+            lines.append({"image": f"{split}{i}.png", "question": "what colour is it?", "answer": answer})
+        (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def config(weights, data) -> Config:
+    """The shipped recipe, cut to three steps on small pictures."""
+    shipped = read("finetune_vqa")
+    cache = jax.config.jax_compilation_cache_dir or "none"
+    return dataclasses.replace(
+        shipped,
+        init=str(weights),
+        data=dataclasses.replace(shipped.data, dir=str(data), text_length=10, shorter_side=2 * PATCH, max_patches=6),
+        train=dataclasses.replace(
+            shipped.train,
+            **dict(num_steps=3, batch_size=4, accumulate=1, warmup_steps=1, log_every=1, eval_every=3),
+            **dict(checkpoint_every=3, cache_dir=cache, huge_pages=False),
+        ),
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+
+
+def test_loaded_weights_answer_and_go_back(weights, tmp_path):
+    model = ss.load(weights)
+    prediction = model.predict(Image.new("RGB", (40, 30), "red"), "what colour is it?")
+    assert prediction.answer in ANSWERS and set(prediction.probabilities) == set(ANSWERS)
+    model.save_pretrained(tmp_path / "back")
+    before, after = (load_file(folder / "model.safetensors") for folder in (weights, tmp_path / "back"))
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        np.testing.assert_array_equal(value, after[key], err_msg=key)
+    assert (tmp_path / "back/vocab.txt").read_text() == (weights / "vocab.txt").read_text()
+    again = ss.load(tmp_path / "back").predict(Image.new("RGB", (40, 30), "red"), "what colour is it?")
+    assert again == prediction
+
+
+def test_weights_are_tuned(config, weights, tmp_path, capsys):
+    """The model is that of the weights, all of it is taken, and the run loads like any other."""
+    results = loop.train(config, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert f"from {weights} (vilt, transformers)" in said and "0 stay fresh" in said
+    assert 0 <= results["vqa/accuracy"] <= 1
+    stored = RunFolder.at(tmp_path / "run").read_config()
+    model = stored.model
+    assert (model.width, model.patch_size, model.image_grid) == (WIDTH, PATCH, (SIDE, SIDE))
+    assert (model.norm_eps, model.max_text_length, model.modality) == (1e-12, LENGTH, "pictures")
+    tuned = ss.load(tmp_path / "run")
+    assert tuned.answers == tuple(ANSWERS)
+    assert tuned.heads["vqa"].head.norm_eps == 1e-5  # ViLT's own head, not ours
+    assert loop.train(config, tmp_path / "run") == results  # finished: the same settings find the same run
+
+
+def test_other_answers_get_a_fresh_head(config, weights, tmp_path, capsys):
+    other = tmp_path / "weights"
+    shutil.copytree(weights, other)
+    settings = json.loads((other / "config.json").read_text())
+    settings["id2label"] = {"0": "red", "1": "blue"}
+    (other / "config.json").write_text(json.dumps(settings))
+    loop.train(dataclasses.replace(config, init=str(other)), tmp_path / "run")
+    assert "of other classes there: vqa" in capsys.readouterr().out
+
+
+def test_weights_without_a_vocabulary_are_refused(config, weights, tmp_path):
+    shutil.copytree(weights, tmp_path / "weights")
+    (tmp_path / "weights/vocab.txt").unlink()
+    with pytest.raises(ss.RunError, match="no vocabulary beside the weights"):
+        loop.train(dataclasses.replace(config, init=str(tmp_path / "weights")), tmp_path / "run")
