@@ -12,7 +12,6 @@ from flax import nnx
 from singlestream.config import Config, ConfigError
 from singlestream.data.processor import Processor
 from singlestream.interop.build import answer_names, has_vocabulary, read
-from singlestream.interop.files import has_weights
 from singlestream.model.config import ModelConfig
 from singlestream.model.single_stream import SingleStream
 from singlestream.predict import Model
@@ -28,7 +27,10 @@ def load(path: str | os.PathLike[str], checkpoint: str | int = "best", *, strict
     Args:
         path: a run's folder, or the folder or file of published weights (docs/families.md lists which are known).
         checkpoint: `best`, `latest`, or a step; of a run.
-        strict: refuse published weights that do not fit whole; else what they lack stays fresh, with an account.
+        strict: refuse published weights that do not fit whole; else what they lack stays fresh, with a warning.
+
+    Warns:
+        UserWarning: what stays fresh: with `strict=False`, and of a start from a model of one modality (BERT, ViT).
 
     Raises:
         FolderError: no such folder, no run, or a file of it that is damaged.
@@ -38,15 +40,17 @@ def load(path: str | os.PathLike[str], checkpoint: str | int = "best", *, strict
     folder = RunFolder.at(path)
     if not folder.path.exists():
         raise FolderError(f"{folder.path}: no such folder; a run is made by train.py --workdir={path}")
-    if has_weights(folder.path):
-        return load_published(folder.path, strict=strict)
-    return load_run(folder, checkpoint)
+    return load_published(folder.path, strict=strict) if folder.holds_weights else load_run(folder, checkpoint)
 
 
 def load_published(path: Path, *, strict: bool) -> Model:
-    """A model of published weights, with its vocabulary where that lies beside them."""
+    """A model of published weights, with its vocabulary where that lies beside them.
+
+    Warns:
+        UserWarning: what stays fresh or is not used, of weights that do not fit whole or are a start.
+    """
     module, plan, account = read(path, strict=strict)
-    for line in account.lines() if not strict else ():
+    for line in account.lines() if plan.fresh or not strict else ():
         warnings.warn(line, stacklevel=3)
     processor = None
     if has_vocabulary(path) and isinstance(plan.config, ModelConfig):
@@ -72,4 +76,4 @@ def load_run(folder: RunFolder, checkpoint: str | int) -> Model:
     except ValueError as error:
         raise ConfigError(f"{folder.path}: its settings and heads make no model: {error}") from error
     params = read_params(folder.checkpoints, step, abstract)
-    return Model(module=nnx.merge(graphdef, params), spec=processor.spec, processor=processor, config=config, step=step)
+    return Model(module=nnx.merge(graphdef, params), processor=processor, config=config, step=step)

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from singlestream.interop.parts import WORDS, bert_layers, linear, norm, one, text_embeddings, transform
-from singlestream.interop.plan import Plan, activation, bert_spec, count_layers, legacy, num_heads, prefix_of, shape_of
+from singlestream.interop.parts import bert_layers, linear, masked_words, norm, text_embeddings
+from singlestream.interop.plan import Plan, bert_sizes, bert_spec, legacy, prefix_of, shape_of
 from singlestream.interop.rules import Constant, Copy, Rules, Tensor
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
@@ -37,23 +37,12 @@ def _is_bert(key: str, prefix: str) -> bool:
 
 def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str) -> Plan:
     embeddings = f"{prefix}embeddings."
-    length, width = shape_of(tensors, f"{embeddings}position_embeddings.weight")
     config = ModelConfig(
-        width=width,
-        num_layers=count_layers(tensors, f"{prefix}encoder.layer.{{i}}.output.dense.weight"),
-        num_heads=num_heads(settings, width),
-        mlp_dim=shape_of(tensors, f"{prefix}encoder.layer.0.intermediate.dense.weight")[0],
-        norm="post",
-        norm_eps=float(settings.get("layer_norm_eps", 1e-12)),
-        activation=activation(settings.get("hidden_act", "gelu")),
+        **bert_sizes(tensors, settings, prefix),
         embed_norm=True,
-        dropout=float(settings.get("hidden_dropout_prob", 0.1)),
-        max_text_length=length,
-        num_token_types=shape_of(tensors, f"{embeddings}token_type_embeddings.weight")[0],
         modality="image",
         image_stem="regions",
         image_positions="constant",
-        pooler=f"{prefix}pooler.dense.weight" in tensors,
     )
     rules = [
         *text_embeddings(embeddings),
@@ -63,21 +52,18 @@ def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: st
     ]
     heads: dict[str, HeadConfig] = {}
     copies: list[Copy] = []
-    if (bias := "cls.predictions.bias") in tensors:
-        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, bias)[0], source="text")
-        rules += [*transform("heads/mlm", "cls.predictions.transform"), one("heads/mlm/bias", bias)]
-        words = next(rule.theirs[0] for rule in rules if rule.ours == (WORDS,))
-        copies = [
-            Copy(key="cls.predictions.decoder.weight", of=words),
-            Copy(key="cls.predictions.decoder.bias", of=bias),
-        ]
+    predictions = "cls.predictions"
+    if f"{predictions}.bias" in tensors:
+        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
+        added, copies = masked_words("heads/mlm", predictions, f"{embeddings}word_embeddings.weight")
+        rules += added
     # Next sentence, and other tasks of text: nothing here is for them.
     unread = [key for key in tensors if key.startswith(TASKS[1:]) or key.endswith("embeddings.position_ids")]
     return Plan(
         family="bert",
         dialect="transformers",
         config=config,
-        spec=bert_spec(shape_of(tensors, f"{embeddings}word_embeddings.weight")[0]),
+        spec=bert_spec(shape_of(tensors, f"{embeddings}word_embeddings.weight")[0], heads),
         heads=heads,
         rules=Rules(rules=rules, copies=copies, constants=[Constant(key=legacy(key)) for key in unread]),
         fresh=("embed/image/", "embed/modality/"),

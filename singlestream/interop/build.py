@@ -38,7 +38,7 @@ def families() -> dict[str, Any]:
 def find_plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None, *, where: str) -> Plan:
     """The plan of the family that knows the file.
 
-    A file in float64 makes a float64 model (which needs `jax_enable_x64`), any other a float32 one.
+    A file in float64 makes a float64 model where `jax_enable_x64` is on; else the model is float32.
 
     Raises:
         WeightsError: no family does, or sizes cannot be told.
@@ -56,7 +56,8 @@ def find_plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None,
         raise WeightsError(f"{where} holds no model of a known family ({', '.join(known)}); it begins with {first}")
     copies = [copy for copy in plan.rules.copies if copy.key in tensors]
     plan = dataclasses.replace(plan, rules=dataclasses.replace(plan.rules, copies=copies))
-    wide = any(tensor.dtype == np.float64 for tensor in tensors.values())
+    float64 = jax.dtypes.canonicalize_dtype(np.float64)  # float32 unless `jax_enable_x64`
+    wide = any(tensor.dtype == float64 == np.float64 for tensor in tensors.values())
     return dataclasses.replace(plan, config=dataclasses.replace(plan.config, dtype="float64")) if wide else plan
 
 

@@ -14,6 +14,7 @@ from singlestream.interop.parts import answers, bert_layers, linear, masked_word
 from singlestream.interop.plan import (
     Plan,
     activation,
+    bert_settings,
     bert_spec,
     count_layers,
     kept,
@@ -51,8 +52,7 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
         *linear("pooler/text", f"{prefix}pooler.dense"),
     ]
     heads, copies = _heads(tensors, rules, prefix, prefix.removesuffix(MAIN[dialect]))
-    num_answers = heads["vqa"].size if "vqa" in heads else 0
-    spec = bert_spec(shape_of(tensors, f"{embeddings}word_embeddings.weight")[0], num_answers)
+    spec = bert_spec(shape_of(tensors, f"{embeddings}word_embeddings.weight")[0], heads)
     written = settings or _settings(config, spec, heads)
     return Plan(
         family="lxmert",
@@ -134,9 +134,9 @@ def _heads(
     if f"{predictions}.bias" in tensors:
         heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
         heads["itm"] = HeadConfig(size=shape_of(tensors, f"{outer}cls.seq_relationship.weight")[0])
-        added, copy = masked_words("heads/mlm", predictions, f"{prefix}embeddings.word_embeddings.weight")
+        added, decoder = masked_words("heads/mlm", predictions, f"{prefix}embeddings.word_embeddings.weight")
         rules += [*added, *linear("heads/itm/out", f"{outer}cls.seq_relationship")]
-        copies.append(copy)
+        copies += decoder
     objects = f"{outer}obj_predict_head"
     found = [name for name in OBJECTS if f"{objects}.decoder_dict.{name}.weight" in tensors]
     for name in found:
@@ -161,20 +161,11 @@ def _settings(config: TwoStreamConfig, spec: Spec, heads: Mapping[str, HeadConfi
     kind = "ForPreTraining" if "mlm" in heads else "ForQuestionAnswering" if "vqa" in heads else "Model"
     sizes = {name: heads[name].size for name in ("vqa", "obj", "attr") if name in heads}
     return {
-        "architectures": [f"Lxmert{kind}"],
-        "model_type": "lxmert",
-        "vocab_size": spec.vocab_size,
-        "hidden_size": config.width,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.mlp_dim,
+        **bert_settings(config, spec, f"Lxmert{kind}", "lxmert"),
+        "attention_probs_dropout_prob": config.dropout,
         "l_layers": config.num_layers,
         "r_layers": config.image_layers,
         "x_layers": config.num_cross,
-        "hidden_act": config.activation,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.dropout,
-        "max_position_embeddings": config.max_text_length,
-        "type_vocab_size": config.num_token_types,
         "visual_feat_dim": config.region_dim,
         "visual_pos_dim": config.box_numbers,
         "num_qa_labels": sizes.get("vqa", 2),

@@ -96,10 +96,14 @@ def transform(ours: str, theirs: str) -> list[Rule]:
     return [*linear(f"{ours}/hidden", f"{theirs}.dense"), *norm(f"{ours}/norm", f"{theirs}.LayerNorm")]
 
 
-def masked_words(ours: str, theirs: str, words: str) -> tuple[list[Rule], Copy]:
-    """BERT's masked-language head `theirs` (BertLMPredictionHead), whose decoder is the table `words`."""
+def masked_words(ours: str, theirs: str, words: str) -> tuple[list[Rule], list[Copy]]:
+    """BERT's masked-language head `theirs` (BertLMPredictionHead), whose decoder is the table `words`.
+
+    transformers also writes the decoder's bias, which is the head's.
+    """
     rules = [*transform(ours, f"{theirs}.transform"), one(f"{ours}/bias", f"{theirs}.bias")]
-    return rules, Copy(key=f"{theirs}.decoder.weight", of=words)
+    decoder = Copy(key=f"{theirs}.decoder.weight", of=words)
+    return rules, [decoder, Copy(key=f"{theirs}.decoder.bias", of=f"{theirs}.bias")]
 
 
 def answers(ours: str, theirs: str) -> list[Rule]:

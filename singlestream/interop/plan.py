@@ -98,9 +98,61 @@ def kept(tensors: Mapping[str, Tensor], *keys: str) -> list[Constant]:
     return [Constant(key=key, value=tensors[key].read()) for key in keys if key in tensors]
 
 
-def bert_spec(vocab_size: int, num_answers: int = 0) -> Spec:
-    """Ids of the special tokens in BERT's vocabulary: [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, [MASK] 103."""
-    if vocab_size <= 103:  # no real vocabulary; tests make such
+def bert_sizes(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """What `ModelConfig` has to know of a model with BERT's text embeddings and layers: sizes from the tensors' shapes.
+
+    Raises:
+        WeightsError: a tensor is missing that tells a size, or an activation that is not built here.
+    """
+    length, width = shape_of(tensors, f"{prefix}embeddings.position_embeddings.weight")
+    return dict(
+        width=width,
+        num_layers=count_layers(tensors, f"{prefix}encoder.layer.{{i}}.output.dense.weight"),
+        num_heads=num_heads(settings, width),
+        mlp_dim=shape_of(tensors, f"{prefix}encoder.layer.0.intermediate.dense.weight")[0],
+        norm="post",
+        norm_eps=float(settings.get("layer_norm_eps", 1e-12)),
+        activation=activation(settings.get("hidden_act", "gelu")),
+        dropout=float(settings.get("hidden_dropout_prob", 0.1)),
+        max_text_length=length,
+        num_token_types=shape_of(tensors, f"{prefix}embeddings.token_type_embeddings.weight")[0],
+        pooler=f"{prefix}pooler.dense.weight" in tensors,
+    )
+
+
+def bert_settings(config: ModelConfig | TwoStreamConfig, spec: Spec, name: str, model_type: str) -> dict[str, Any]:
+    """`config.json` for a file that came without one, as far as every family has it alike.
+
+    Args:
+        name: of the class in transformers (`ViltModel`).
+    """
+    return {
+        "architectures": [name],
+        "model_type": model_type,
+        "vocab_size": spec.vocab_size,
+        "type_vocab_size": config.num_token_types,
+        "max_position_embeddings": config.max_text_length,
+        "hidden_size": config.width,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.mlp_dim,
+        "hidden_act": next(name for name, ours in ACTIVATIONS.items() if ours == config.activation),
+        "hidden_dropout_prob": config.dropout,
+    }
+
+
+def numbered_labels(size: int) -> dict[str, Any]:
+    """`id2label` and `label2id` for a head whose labels nobody named, so that transformers builds it as large."""
+    names = {str(i): f"LABEL_{i}" for i in range(size)}
+    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+
+
+def bert_spec(vocab_size: int, heads: Mapping[str, HeadConfig]) -> Spec:
+    """The special tokens of BERT's vocabulary: [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, [MASK] 103.
+
+    One that is too small for these ids has those of `Spec`.
+    """
+    num_answers = heads["vqa"].size if "vqa" in heads else 0
+    if vocab_size <= 103:
         return Spec(vocab_size=vocab_size, num_answers=num_answers)
     return Spec(
         vocab_size=vocab_size, num_answers=num_answers, pad_id=0, unk_id=100, cls_id=101, sep_id=102, mask_id=103

@@ -12,16 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from singlestream.interop.parts import answers, bert_layers, linear, masked_words, norm, text_embeddings
-from singlestream.interop.plan import (
-    Plan,
-    activation,
-    bert_spec,
-    count_layers,
-    kept,
-    num_heads,
-    prefix_of,
-    shape_of,
-)
+from singlestream.interop.plan import Plan, bert_sizes, bert_spec, kept, prefix_of, shape_of
 from singlestream.interop.rules import Copy, Rule, Rules, Tensor, WeightsError
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
@@ -51,7 +42,7 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
         *norm("embed/image/position_norm", f"{image}pos_layer_norm"),
         *norm("embed/image/norm", f"{image}LayerNorm"),
         *bert_layers("encoder/blocks", f"{prefix}encoder.layer.{{i}}"),
-        *linear("pooler/dense", f"{prefix}pooler.dense"),
+        *(linear("pooler/dense", f"{prefix}pooler.dense") if config.pooler else ()),
     ]
     outer = prefix.removesuffix("uniter.")
     heads, copies = _heads(tensors, rules, outer, words=f"{text}word_embeddings.weight")
@@ -59,12 +50,11 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
     if f"{regression}.weight" in tensors:
         copies.append(Copy(key=f"{regression}.weight", of=f"{image}img_linear.weight"))
     spare = [key for key in tensors if key.startswith((f"{regression}.net.", f"{regression}.bias"))]
-    answers_ = heads["vqa"].size if "vqa" in heads else 0
     return Plan(
         family="uniter",
         dialect="authors",
         config=config,
-        spec=bert_spec(shape_of(tensors, f"{text}word_embeddings.weight")[0], answers_),
+        spec=bert_spec(shape_of(tensors, f"{text}word_embeddings.weight")[0], heads),
         heads=heads,
         rules=Rules(rules=rules, copies=copies, constants=kept(tensors, f"{image}mask_embedding.weight", *spare)),
         settings={"num_attention_heads": config.num_heads, **(settings or {})},
@@ -72,30 +62,20 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
 
 
 def _config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str) -> ModelConfig:
-    length, width = shape_of(tensors, f"{prefix}embeddings.position_embeddings.weight")
-    types = shape_of(tensors, f"{prefix}embeddings.token_type_embeddings.weight")[0]
-    if types != 2:
+    sizes = bert_sizes(tensors, settings, prefix)
+    if sizes["num_token_types"] != 2:
         raise WeightsError(
-            f"UNITER with {types} token types, one for each picture of a pair (NLVR2), is not built here, only with 2"
+            f"UNITER with {sizes['num_token_types']} token types, one for each picture of a pair (NLVR2), is not built "
+            "here, only with 2"
         )
     return ModelConfig(
-        width=width,
-        num_layers=count_layers(tensors, f"{prefix}encoder.layer.{{i}}.output.dense.weight"),
-        num_heads=num_heads(settings, width),
-        mlp_dim=shape_of(tensors, f"{prefix}encoder.layer.0.intermediate.dense.weight")[0],
-        norm="post",
-        norm_eps=1e-12,  # written into their code
-        activation=activation(settings.get("hidden_act", "gelu")),
+        **{**sizes, "norm_eps": 1e-12},  # written into their code
         text_norm=True,
         image_norm="each",
-        dropout=float(settings.get("hidden_dropout_prob", 0.1)),
-        max_text_length=length,
-        num_token_types=types,
         modality="token_types",
         image_stem="regions",
         image_positions="boxes7",
         region_dim=shape_of(tensors, f"{prefix}img_embeddings.img_linear.weight")[1],
-        pooler=True,
     )
 
 
@@ -108,9 +88,9 @@ def _heads(
     predictions = f"{outer}cls.predictions"
     if f"{predictions}.bias" in tensors:
         heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
-        added, copy = masked_words("heads/mlm", predictions, words)
+        added, decoder = masked_words("heads/mlm", predictions, words)
         rules += added
-        copies.append(copy)
+        copies += decoder
     for name, (theirs, source) in PROJECTIONS.items():
         if f"{outer}{theirs}.weight" in tensors:
             heads[name] = HeadConfig(size=shape_of(tensors, f"{outer}{theirs}.weight")[0], source=source)

@@ -73,9 +73,7 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
         family="vilbert",
         dialect="authors",
         config=config,
-        spec=bert_spec(
-            shape_of(tensors, f"{text}word_embeddings.weight")[0], heads["vqa"].size if "vqa" in heads else 0
-        ),
+        spec=bert_spec(shape_of(tensors, f"{text}word_embeddings.weight")[0], heads),
         heads=heads,
         rules=Rules(rules=rules, copies=copies, constants=kept(tensors, f"{text}position_ids")),
         settings={**_settings(config), **(settings or {})},
@@ -173,9 +171,9 @@ def _heads(tensors: Mapping[str, Tensor], rules: list[Rule], prefix: str) -> tup
     predictions = f"{outer}cls.predictions"
     if f"{predictions}.bias" in tensors:
         heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
-        added, copy = masked_words("heads/mlm", predictions, f"{prefix}embeddings.word_embeddings.weight")
+        added, decoder = masked_words("heads/mlm", predictions, f"{prefix}embeddings.word_embeddings.weight")
         rules += added
-        copies.append(copy)
+        copies += decoder
     objects = f"{outer}cls.imagePredictions"
     if f"{objects}.decoder.weight" in tensors:
         size = shape_of(tensors, f"{objects}.decoder.weight")[0]

@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from singlestream.batch import Spec
 from singlestream.interop.parts import (
     SQUEEZE,
-    WORDS,
     class_and_grid,
     linear,
     norm,
@@ -23,7 +23,18 @@ from singlestream.interop.parts import (
     transform,
     vit_layers,
 )
-from singlestream.interop.plan import Plan, bert_spec, count_layers, kept, num_heads, prefix_of, shape_of
+from singlestream.interop.plan import (
+    Plan,
+    activation,
+    bert_settings,
+    bert_spec,
+    count_layers,
+    kept,
+    num_heads,
+    numbered_labels,
+    prefix_of,
+    shape_of,
+)
 from singlestream.interop.rules import LINEAR, Copy, Rule, Rules, Tensor, WeightsError
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
@@ -108,7 +119,14 @@ def _transformers(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], pr
     }
     width = shape_of(tensors, names["stem"])[0]
     eps = float(settings.get("layer_norm_eps", 1e-12))
-    config = _config(tensors, names, num_heads(settings, width), eps, dropout=_dropout(settings))
+    config = _config(
+        tensors,
+        names,
+        num_heads(settings, width),
+        eps,
+        activation=activation(settings.get("hidden_act", "gelu")),
+        dropout=float(settings.get("hidden_dropout_prob", 0.0)),
+    )
     rules = [
         *text_embeddings(text),
         *norm("embed/text/norm", f"{text}LayerNorm"),
@@ -117,8 +135,9 @@ def _transformers(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], pr
         *norm("encoder/norm", f"{prefix}layernorm"),
         *(linear("pooler/dense", f"{prefix}pooler.dense") if config.pooler else ()),
     ]
-    heads, copies = _transformers_heads(tensors, rules)
-    spec = bert_spec(shape_of(tensors, f"{text}word_embeddings.weight")[0], heads["vqa"].size if "vqa" in heads else 0)
+    words = f"{text}word_embeddings.weight"
+    heads, copies = _transformers_heads(tensors, rules, words)
+    spec = bert_spec(shape_of(tensors, words)[0], heads)
     constants = kept(tensors, f"{text}position_ids", f"{text}token_type_ids")
     return Plan(
         family="vilt",
@@ -131,12 +150,13 @@ def _transformers(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], pr
     )
 
 
-def _transformers_heads(tensors: Mapping[str, Tensor], rules: list[Rule]) -> tuple[dict[str, HeadConfig], list[Copy]]:
+def _transformers_heads(
+    tensors: Mapping[str, Tensor], rules: list[Rule], words: str
+) -> tuple[dict[str, HeadConfig], list[Copy]]:
     """The task's head that lies beside the model, and its rules added to `rules`."""
     heads: dict[str, HeadConfig] = {}
     copies: list[Copy] = []
     if "mlm_score.transform.dense.weight" in tensors:
-        words = next(rule.theirs[0] for rule in rules if rule.ours == (WORDS,))
         bias = "mlm_score.bias" if "mlm_score.bias" in tensors else "mlm_score.decoder.bias"  # until 4.46; since
         heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, bias)[0], source="text")
         rules += [*transform("heads/mlm", "mlm_score.transform"), one("heads/mlm/bias", bias)]
@@ -158,10 +178,6 @@ def _transformers_heads(tensors: Mapping[str, Tensor], rules: list[Rule]) -> tup
     return heads, copies
 
 
-def _dropout(settings: Mapping[str, Any]) -> float:
-    return float(settings.get("hidden_dropout_prob", 0.0))
-
-
 ARCHITECTURES = {
     "mlm": "ViltForMaskedLM",
     "vqa": "ViltForQuestionAnswering",
@@ -171,35 +187,19 @@ ARCHITECTURES = {
 }
 
 
-def _settings(config: ModelConfig, spec: Any, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
+def _settings(config: ModelConfig, spec: Spec, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
     """config.json where the file had none."""
     head = next(iter(heads), None)
-    found = {
-        "architectures": [ARCHITECTURES[head] if head else "ViltModel"],
-        "model_type": "vilt",
-        "vocab_size": spec.vocab_size,
-        "type_vocab_size": config.num_token_types,
-        "modality_type_vocab_size": 1 + config.num_images,
-        "max_position_embeddings": config.max_text_length,
-        "hidden_size": config.width,
+    return {
+        **bert_settings(config, spec, ARCHITECTURES[head] if head else "ViltModel", "vilt"),
         "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "intermediate_size": config.mlp_dim,
-        "hidden_act": config.activation,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": 0.0,
         "layer_norm_eps": config.norm_eps,
+        "modality_type_vocab_size": 1 + config.num_images,
         "image_size": config.image_grid[0] * config.patch_size,
         "patch_size": config.patch_size,
-        "num_channels": 3,
-        "qkv_bias": True,
-        "max_image_length": -1,
         "num_images": 2 if head == "nlvr2" else -1,
+        **(numbered_labels(heads[head].size) if head in ("vqa", "nlvr2", "tokens") else {}),
     }
-    if head in ("vqa", "nlvr2", "tokens"):
-        found["id2label"] = {str(i): f"LABEL_{i}" for i in range(heads[head].size)}
-        found["label2id"] = {label: int(i) for i, label in found["id2label"].items()}
-    return found
 
 
 def _authors(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Plan:
@@ -227,7 +227,7 @@ def _authors(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Plan
         *(linear("pooler/dense", "pooler.dense") if config.pooler else ()),
     ]
     heads = _authors_heads(tensors, rules)
-    spec = bert_spec(shape_of(tensors, "text_embeddings.word_embeddings.weight")[0])
+    spec = bert_spec(shape_of(tensors, "text_embeddings.word_embeddings.weight")[0], heads)
     buffers = kept(tensors, "text_embeddings.position_ids", "text_embeddings.token_type_ids")
     return Plan(
         family="vilt",

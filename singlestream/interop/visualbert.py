@@ -10,8 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from singlestream.interop.parts import WORDS, bert_layers, linear, norm, one, text_embeddings, transform
-from singlestream.interop.plan import Plan, bert_spec, count_layers, kept, num_heads, prefix_of, shape_of
+from singlestream.batch import Spec
+from singlestream.interop.parts import bert_layers, linear, masked_words, norm, one, text_embeddings
+from singlestream.interop.plan import (
+    Plan,
+    bert_settings,
+    bert_sizes,
+    bert_spec,
+    kept,
+    numbered_labels,
+    prefix_of,
+    shape_of,
+)
 from singlestream.interop.rules import Copy, Rule, Rules, Tensor, WeightsError
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
@@ -51,9 +61,8 @@ def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], dialect: s
         *(linear("pooler/dense", f"{prefix}pooler.dense") if config.pooler else ()),
     ]
     outer = "" if dialect == "transformers" else prefix.removesuffix("bert.")
-    heads, copies = _heads(tensors, rules, settings, dialect, outer)
-    vocab_size = shape_of(tensors, f"{embeddings}word_embeddings.weight")[0]
-    spec = bert_spec(vocab_size, heads["vqa"].size if "vqa" in heads else 0)
+    heads, copies = _heads(tensors, rules, settings, dialect, outer, words=f"{embeddings}word_embeddings.weight")
+    spec = bert_spec(shape_of(tensors, f"{embeddings}word_embeddings.weight")[0], heads)
     return Plan(
         family="visualbert",
         dialect=dialect,
@@ -61,49 +70,40 @@ def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], dialect: s
         spec=spec,
         heads=heads,
         rules=Rules(rules=rules, copies=copies, constants=kept(tensors, f"{embeddings}position_ids")),
-        settings=settings,
+        settings=settings or (_settings(config, spec, heads) if dialect == "transformers" else {}),
     )
 
 
 def _config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], dialect: str, prefix: str) -> ModelConfig:
-    embeddings = f"{prefix}embeddings."
-    length, width = shape_of(tensors, f"{embeddings}position_embeddings.weight")
     return ModelConfig(
-        width=width,
-        num_layers=count_layers(tensors, f"{prefix}encoder.layer.{{i}}.output.dense.weight"),
-        num_heads=num_heads(settings, width),
-        mlp_dim=shape_of(tensors, f"{prefix}encoder.layer.0.intermediate.dense.weight")[0],
-        norm="post",
-        norm_eps=float(settings.get("layer_norm_eps", 1e-12)),
+        **bert_sizes(tensors, settings, prefix),
         embed_norm=True,
-        dropout=float(settings.get("hidden_dropout_prob", 0.1)),
-        max_text_length=length,
-        num_token_types=shape_of(tensors, f"{embeddings}token_type_embeddings.weight")[0],
         modality="image",
         first_image_type=1 if dialect == "transformers" else 0,
         num_images=1 if dialect == "transformers" else 2,
         image_stem="regions",
-        region_dim=shape_of(tensors, f"{embeddings}{NAMES[dialect][0]}.weight")[1],
+        region_dim=shape_of(tensors, f"{prefix}embeddings.{NAMES[dialect][0]}.weight")[1],
         image_positions="constant",
-        pooler=f"{prefix}pooler.dense.weight" in tensors,
     )
 
 
 def _heads(
-    tensors: Mapping[str, Tensor], rules: list[Rule], settings: Mapping[str, Any], dialect: str, outer: str
+    tensors: Mapping[str, Tensor],
+    rules: list[Rule],
+    settings: Mapping[str, Any],
+    dialect: str,
+    outer: str,
+    *,
+    words: str,
 ) -> tuple[dict[str, HeadConfig], list[Copy]]:
     heads: dict[str, HeadConfig] = {}
     copies: list[Copy] = []
-    if f"{outer}cls.predictions.bias" in tensors:
-        words = next(rule.theirs[0] for rule in rules if rule.ours == (WORDS,))
-        bias = f"{outer}cls.predictions.bias"
-        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, bias)[0], source="text")
+    predictions = f"{outer}cls.predictions"
+    if f"{predictions}.bias" in tensors:
+        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
         heads["itm"] = HeadConfig(size=shape_of(tensors, f"{outer}cls.seq_relationship.weight")[0])
-        rules += [*transform("heads/mlm", f"{outer}cls.predictions.transform"), one("heads/mlm/bias", bias)]
-        rules += linear("heads/itm/out", f"{outer}cls.seq_relationship")
-        copies.append(Copy(key=f"{outer}cls.predictions.decoder.weight", of=words))
-        if dialect == "transformers":
-            copies.append(Copy(key=f"{outer}cls.predictions.decoder.bias", of=bias))
+        added, copies = masked_words("heads/mlm", predictions, words)
+        rules += [*added, *linear("heads/itm/out", f"{outer}cls.seq_relationship")]
     attention = "attention" if dialect == "transformers" else f"{outer}flickr_attention"
     if f"{attention}.query.weight" in tensors:
         size = shape_of(tensors, f"{attention}.query.weight")[0]
@@ -117,6 +117,28 @@ def _heads(
         heads[name] = HeadConfig(size=size, source="second_last" if name == "vqa" else "pooled")
         rules += linear(f"heads/{name}/out", output)
     return heads, copies
+
+
+ARCHITECTURES = {
+    "phrase": "VisualBertForRegionToPhraseAlignment",
+    "mlm": "VisualBertForPreTraining",
+    "vqa": "VisualBertForQuestionAnswering",
+    "nlvr2": "VisualBertForVisualReasoning",
+    "choice": "VisualBertForMultipleChoice",
+}
+
+
+def _settings(config: ModelConfig, spec: Spec, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
+    """config.json where the file had none."""
+    kind = next((kind for head, kind in ARCHITECTURES.items() if head in heads), "VisualBertModel")
+    task = next((head for name, head in heads.items() if name in ("vqa", "nlvr2")), None)
+    return {
+        **bert_settings(config, spec, kind, "visual_bert"),
+        "num_hidden_layers": config.num_layers,
+        "layer_norm_eps": config.norm_eps,
+        "visual_embedding_dim": config.region_dim,
+        **(numbered_labels(task.size) if task else {}),
+    }
 
 
 def _task(settings: Mapping[str, Any], size: int) -> str:

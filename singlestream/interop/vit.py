@@ -98,7 +98,7 @@ def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], dialect: s
         family="vit",
         dialect=dialect,
         config=config,
-        spec=bert_spec(WORDS),
+        spec=bert_spec(WORDS, {}),
         heads={},
         rules=Rules(rules=rules, constants=[Constant(key=key) for key in unread]),
         fresh=("embed/text/", "embed/modality/", "pooler/"),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from singlestream.batch import Array, Encoded
+from singlestream.batch import Array, BatchError, Encoded
 from singlestream.model.block import ACTIVATIONS, Dense, dense, gelu, layer_norm
 from singlestream.model.config import ModelConfig
 from singlestream.model.weight_norm import WeightNormDense
@@ -26,7 +26,7 @@ class HeadConfig:
     """What a head reads, what stands between, and how many numbers come out.
 
     Attributes:
-        kind: `linear`; `classifier` (Linear, LayerNorm, activation, Linear, as ViLT's for VQA); `answers` (Linear,
+        kind: `linear`; `classifier` (Linear, LayerNorm, GELU, Linear, as ViLT's for VQA); `answers` (Linear,
             GELU, LayerNorm, Linear, as LXMERT's and ViLBERT's); `weight_norm` (Linear, ReLU, Linear, both weights
             normalised, as the first ViLBERT's); `transform` (Linear, activation, LayerNorm, Linear); `vocabulary`
             (BERT's masked-language head, the same with the table of word embeddings as the last projection);
@@ -113,28 +113,30 @@ class Head(nnx.Module):
         source = self.head.source
         if source == "pairs":
             rows, examples, width = encoded.pooled.shape
+            if examples % 2:
+                raise BatchError(f"this head reads pairs of examples, but a row of the batch has {examples}")
             return encoded.pooled.reshape(rows, examples // 2, 2 * width)
         if source == "second_last":
             return encoded.extra[source]
         if self.head.layer == 0:
             return getattr(encoded, source)
         states, num_text = encoded.hidden[self.head.layer - 1], encoded.text.shape[1]
-        return states[:, :num_text] if self.head.source == "text" else states[:, num_text:]
+        image = slice(num_text, num_text + encoded.image.shape[1])  # class tokens of pictures may follow
+        return states[:, :num_text] if source == "text" else states[:, image]
 
     def _match(self, text: Float[Array, "B T D"], image: Float[Array, "B N D"]) -> Float[Array, "B T N"]:
         return jnp.einsum("btc,bnc->btn", self.query(text), self.key(image)) / math.sqrt(self.head.size)
 
     def _logits(self, x: Array) -> Array:
-        activation = ACTIVATIONS[self.activation]
         if self.head.kind == "linear":
             return self.out(x)
         if self.head.kind == "classifier":
-            return self.out(activation(self.norm(self.hidden(x))))
+            return self.out(gelu(self.norm(self.hidden(x))))
         if self.head.kind == "answers":
             return self.out(self.norm(gelu(self.hidden(x))))
         if self.head.kind == "weight_norm":
             return self.out(jax.nn.relu(self.hidden(x)))
-        x = self.norm(activation(self.hidden(x)))
+        x = self.norm(ACTIVATIONS[self.activation](self.hidden(x)))
         if self.head.kind == "transform":
             return self.out(x)
         return self.table.attend(x) + self.bias[...].astype(x.dtype)

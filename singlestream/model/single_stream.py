@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import jax
 from flax import nnx
 
-from singlestream.batch import Batch, BatchError, Encoded, Spec, check_batch
+from singlestream.batch import Batch, Encoded, Spec, check_batch
 from singlestream.model.config import ModelConfig
 from singlestream.model.embed import StreamEmbed
 from singlestream.model.encoder import Encoder
 from singlestream.model.heads import HeadConfig, build_heads
 from singlestream.model.pooling import Pooler, second_last
+from singlestream.model.ranges import check_ranges
 from singlestream.model.visibility import Visibility
 
 
@@ -37,30 +38,24 @@ class SingleStream(nnx.Module):
         self.heads = nnx.Dict(build_heads(heads or {}, lambda head: config, table=table, rngs=rngs))
 
     def check(self, batch: Batch) -> None:
-        """Holds a batch against the contract, and what it looks up against this model's tables.
-
-        A look-up beyond a table gives NaN and no error. Inside of `jax.jit` there are no numbers to look at: whoever
-        compiles the model checks first.
+        """Holds a batch against the contract, and what it looks up against this model's tables (`check_ranges`).
 
         Raises:
             BatchError: an input of the wrong shape or dtype, or out of a table's range, by name.
         """
         check_batch(batch)
         config, text = self.config, batch.text
+        words, types, length = self.embed.text.token.num_embeddings, config.num_token_types, config.max_text_length
         tables = [
-            ("text.ids", text.ids, self.embed.text.token.num_embeddings, "the size of the vocabulary"),
-            ("text.types", text.types, config.num_token_types, "config.model.num_token_types"),
+            ("text.ids", text.ids, words, f"the size of the vocabulary is {words}"),
+            ("text.types", text.types, types, f"config.model.num_token_types is {types}"),
         ]
         if config.text_positions == "learned":
-            tables.append(("text.positions", text.positions, config.max_text_length, "config.model.max_text_length"))
+            tables.append(("text.positions", text.positions, length, f"config.model.max_text_length is {length}"))
         if config.num_images > 1:
-            tables.append(("image.index", batch.image.index, config.num_images, "config.model.num_images"))
-        for name, numbers, size, key in tables:
-            if isinstance(numbers, jax.core.Tracer) or not numbers.size:
-                continue
-            low, high = numbers.min(), numbers.max()
-            if low < 0 or high >= size:
-                raise BatchError(f"{name} holds {low} to {high}, expected 0 to {size - 1} ({key} is {size})")
+            number = config.num_images
+            tables.append(("image.index", batch.image.index, number, f"config.model.num_images is {number}"))
+        check_ranges(tables)
 
     def __call__(self, batch: Batch, *, key: jax.Array | None = None, attention: bool = False) -> Encoded:
         """Encodes a batch.

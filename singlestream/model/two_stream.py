@@ -15,6 +15,7 @@ from singlestream.model.cross import CROSS, Sees, Streams
 from singlestream.model.encoder import Encoder, divide, rematerialised, stacked
 from singlestream.model.fusion import Fusion
 from singlestream.model.heads import HeadConfig, build_heads
+from singlestream.model.ranges import check_ranges
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.model.two_stream_embed import TwoStreamEmbed
 from singlestream.model.visibility import Visibility
@@ -43,10 +44,7 @@ class TwoStream(nnx.Module):
         self.heads = nnx.Dict(build_heads(heads or {}, lambda head: _side_of(head, config), table=table, rngs=rngs))
 
     def check(self, batch: Batch) -> None:
-        """Holds a batch against the contract, and what it looks up against this model's tables.
-
-        A look-up beyond a table gives NaN and no error. Inside of `jax.jit` there are no numbers to look at: whoever
-        compiles the model checks first.
+        """Holds a batch against the contract, and what it looks up against this model's tables (`check_ranges`).
 
         Raises:
             BatchError: an input of the wrong shape or dtype, or out of a table's range, by name; several texts that
@@ -54,20 +52,15 @@ class TwoStream(nnx.Module):
         """
         check_batch(batch)
         config, text = self.config, batch.text
-        words = self.embed.text.token.num_embeddings
+        words, types, length = self.embed.text.token.num_embeddings, config.num_token_types, config.max_text_length
         tasks = f", with config.model.num_tasks {config.num_tasks} more" if config.num_tasks else ""
-        vocabulary = f"the size of the vocabulary is {words}{tasks}"
-        types, length = config.num_token_types, config.max_text_length
-        for name, numbers, size, why in (
-            ("text.ids", text.ids, words + config.num_tasks, vocabulary),
-            ("text.types", text.types, types, f"config.model.num_token_types is {types}"),
-            ("text.positions", text.positions, length, f"config.model.max_text_length is {length}"),
-        ):
-            if isinstance(numbers, jax.core.Tracer) or not numbers.size:
-                continue
-            low, high = numbers.min(), numbers.max()
-            if low < 0 or high >= size:
-                raise BatchError(f"{name} holds {low} to {high}, expected 0 to {size - 1} ({why})")
+        check_ranges(
+            [
+                ("text.ids", text.ids, words + config.num_tasks, f"the size of the vocabulary is {words}{tasks}"),
+                ("text.types", text.types, types, f"config.model.num_token_types is {types}"),
+                ("text.positions", text.positions, length, f"config.model.max_text_length is {length}"),
+            ]
+        )
         if not isinstance(text.part, jax.core.Tracer) and text.part.any():
             raise BatchError(
                 "text.part is not 0: in a two-stream model the picture reads its text, so texts cannot share one"

@@ -119,7 +119,7 @@ def validation_split(config: Config) -> str:
 
 def _new_processor(config: Config, source: Source) -> Processor:
     # Word embeddings only mean something with their vocabulary; answers are those of the new data.
-    return Processor.build(config, source, initial_tokenizer(config) if config.init else None)
+    return Processor.build(config, source, initial_tokenizer(config))
 
 
 def _check_targets(run: Run) -> None:

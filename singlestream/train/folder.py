@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from singlestream.config import Config, ConfigError
+from singlestream.interop.files import has_weights
 from singlestream.model.heads import HeadConfig
 from singlestream.train.errors import FolderError
 
@@ -63,6 +64,14 @@ class RunFolder:
     @property
     def is_run(self) -> bool:
         return self.config.is_file()
+
+    @property
+    def holds_weights(self) -> bool:
+        """Whether these are published weights, a file or a folder, and not a run (which has a processor's spec.json).
+
+        A folder of weights has a config.json, too.
+        """
+        return self.path.exists() and not (self.path / "spec.json").is_file() and has_weights(self.path)
 
     def create(self) -> None:
         """Makes the folder, and finds out now rather than at the first checkpoint whether it can be written.

@@ -31,16 +31,10 @@ class Initial:
     region_classes: Mapping[str, tuple[str, ...]]
 
 
-def is_published(init: str) -> bool:
-    """Whether these are published weights and not a run (whose folder has a processor's `spec.json`).
-
-    Raises:
-        FolderError: there is nothing.
-    """
-    path = RunFolder.at(init).path
-    if not path.exists():
-        raise FolderError(f"config.init={init!r}: no such folder or file; it names a run's folder or published weights")
-    return not (path / "spec.json").is_file()
+def published_plan(config: Config) -> Plan | None:
+    """What published weights in `config.init` are; None where it names none (a run, nothing, or what is gone)."""
+    folder = RunFolder.at(config.init)
+    return read_plan(folder.path) if config.init and folder.holds_weights else None
 
 
 def adopt_model(config: Config) -> Config:
@@ -51,10 +45,8 @@ def adopt_model(config: Config) -> Config:
     Raises:
         ConfigError: a model that train.py does not train.
     """
-    if not config.init or not RunFolder.at(config.init).path.exists() or not is_published(config.init):
-        return config  # a run that goes on does not need it any more
-    plan = read_plan(RunFolder.at(config.init).path)
-    if plan.fresh:
+    plan = published_plan(config)
+    if plan is None or plan.fresh:
         return config
     if not isinstance(plan.config, ModelConfig):
         raise ConfigError(
@@ -66,9 +58,8 @@ def adopt_model(config: Config) -> Config:
 
 def adopt_heads(config: Config, heads: Mapping[str, HeadConfig]) -> dict[str, HeadConfig]:
     """The objectives' heads, or those of published weights that have one of the same name and size."""
-    if not config.init or not is_published(config.init):
-        return dict(heads)
-    published = read_plan(RunFolder.at(config.init).path).heads
+    plan = published_plan(config)
+    published = {} if plan is None else plan.heads
     return {
         name: published[name] if name in published and published[name].size == head.size else head
         for name, head in heads.items()
@@ -76,21 +67,27 @@ def adopt_heads(config: Config, heads: Mapping[str, HeadConfig]) -> dict[str, He
 
 
 def initial_tokenizer(config: Config) -> Tokenizer | None:
-    """The vocabulary that goes with the word embeddings; None where the start has none (a model of pictures).
+    """The vocabulary that goes with the word embeddings of `config.init`; None where that has none.
 
     Raises:
-        FolderError: it is missing.
+        FolderError: it is missing, or is not that of the weights.
     """
-    folder = RunFolder.at(config.init).path
-    if not is_published(config.init):
-        if not (folder / "vocab.txt").is_file():
-            raise FolderError(f"config.init={config.init!r}: {folder / 'vocab.txt'} is missing")
-        return Tokenizer.from_folder(folder)
-    if has_vocabulary(folder):
-        return Tokenizer.from_folder(folder if folder.is_dir() else folder.parent)
-    if any(path.startswith("embed/text/") for path in read_plan(folder).fresh):
+    plan, path = published_plan(config), RunFolder.at(config.init).path
+    if not config.init or (plan and any(part.startswith("embed/text/") for part in plan.fresh)):
         return None
-    raise FolderError(f"config.init={config.init!r}: no vocabulary beside the weights (vocab.txt or tokenizer.json)")
+    folder = path if path.is_dir() else path.parent
+    if not has_vocabulary(folder):
+        raise FolderError(
+            f"config.init={config.init!r}: no vocabulary (vocab.txt or tokenizer.json) in {folder}; it names a run's "
+            "folder, or published weights with the files of their tokenizer"
+        )
+    tokenizer = Tokenizer.from_folder(folder)
+    if plan and plan.spec.vocab_size != tokenizer.vocab_size:
+        raise FolderError(
+            f"config.init={config.init!r}: the vocabulary in {folder} has {tokenizer.vocab_size} words, the weights "
+            f"have {plan.spec.vocab_size}"
+        )
+    return tokenizer
 
 
 def read_initial(config: Config) -> Initial:
@@ -100,7 +97,7 @@ def read_initial(config: Config) -> Initial:
         FolderError, CheckpointError, WeightsError: they cannot be read.
     """
     folder = RunFolder.at(config.init)
-    if is_published(config.init):
+    if folder.holds_weights:
         module, plan, _ = read(folder.path)
         return Initial(
             where=f"{folder.path} ({plan.family}, {plan.dialect})",

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 import singlestream as ss  # noqa: E402
 
 from . import test_vilt, test_visualbert  # noqa: E402
-from .published import close  # noqa: E402
+from .published import close, ours  # noqa: E402
 
 REFERENCES = {
     **{("VisualBert", name): test_visualbert for name in (*test_visualbert.CLASSES, "ForRegionToPhraseAlignment")},
@@ -52,6 +52,37 @@ def test_a_loaded_model_encodes(tmp_path):
         expected = model(**theirs).logits
     loaded = ss.load(tmp_path)
     close(loaded.heads["vqa"](loaded(batch))[:, 0], expected, tolerance=2e-5)
+
+
+@pytest.mark.parametrize("act", ["relu", "gelu_new"])
+def test_the_activation_is_that_of_the_settings(act):
+    """Of the layers and of the masked-language head; ViLT's classifier has GELU whatever they say."""
+    for family, name, head in (
+        (test_vilt, "ForQuestionAnswering", "vqa"),
+        (test_visualbert, "ForQuestionAnswering", "vqa"),
+        (test_vilt, "ForMaskedLM", "mlm"),
+    ):
+        model = family.reference(name, "odd", hidden_act=act)
+        theirs, batch, text, *_ = family.inputs()
+        with torch.no_grad():
+            expected = model(**theirs).logits.numpy()
+        module, _ = ours(model)
+        logits = np.asarray(module.heads[head](module(batch)))
+        mine, expected = (logits[text], expected[:, :9][text]) if head == "mlm" else (logits[:, 0], expected)
+        close(mine, expected, tolerance=2e-5)
+
+
+def test_weights_without_settings_get_some_that_transformers_opens(tmp_path):
+    """As many heads of attention as published models of that width have."""
+    sizes = dict(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=32)
+    for (family, name), source in REFERENCES.items():
+        model = source.reference(name, "odd", **sizes)
+        torch.save(model.state_dict(), tmp_path / f"{family}{name}.bin")
+        ss.load(tmp_path / f"{family}{name}.bin").save_pretrained(tmp_path / name)
+        kind = getattr(transformers, f"{family}{name}")
+        again, info = kind.from_pretrained(tmp_path / name, output_loading_info=True)
+        assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), (kind, info)
+        assert again.config.num_attention_heads == 1
 
 
 def test_a_file_that_does_not_fit_is_refused_whole(tmp_path):

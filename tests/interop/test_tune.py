@@ -114,5 +114,21 @@ def test_other_answers_get_a_fresh_head(config, weights, tmp_path, capsys):
 def test_weights_without_a_vocabulary_are_refused(config, weights, tmp_path):
     shutil.copytree(weights, tmp_path / "weights")
     (tmp_path / "weights/vocab.txt").unlink()
-    with pytest.raises(ss.RunError, match="no vocabulary beside the weights"):
+    with pytest.raises(ss.RunError, match="no vocabulary .*in .*/weights"):
         loop.train(dataclasses.replace(config, init=str(tmp_path / "weights")), tmp_path / "run")
+
+
+def test_another_vocabulary_is_refused(config, weights, tmp_path):
+    """Its words would get embeddings that are not theirs, or fresh ones."""
+    shutil.copytree(weights, tmp_path / "weights")
+    with (tmp_path / "weights/vocab.txt").open("a") as file:
+        file.write("green\n")
+    with pytest.raises(ss.RunError, match="has 13 words, the weights have 12"):
+        loop.train(dataclasses.replace(config, init=str(tmp_path / "weights")), tmp_path / "run")
+
+
+def test_weights_in_a_runs_folder_do_not_hide_the_run(config, weights, tmp_path):
+    loop.train(config, tmp_path / "run")
+    ss.load(weights).save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other/model.safetensors", tmp_path / "run")
+    assert ss.load(tmp_path / "run").step == 3

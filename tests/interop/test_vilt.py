@@ -31,7 +31,7 @@ CLASSES = (
 )
 
 
-def reference(name: str, size: str, dtype=None):
+def reference(name: str, size: str, dtype=None, **settings):
     config = transformers.ViltConfig(
         vocab_size=60,
         max_position_embeddings=12,
@@ -40,7 +40,7 @@ def reference(name: str, size: str, dtype=None):
         num_images=2 if name == "ForImagesAndTextClassification" else -1,
         modality_type_vocab_size=3 if name == "ForImagesAndTextClassification" else 2,
         num_labels=7,
-        **SIZES[size],
+        **{**SIZES[size], **settings},
     )
     model = getattr(transformers, f"Vilt{name}")(config)
     return randomise(model.to(dtype or torch.float32), seed=len(size))

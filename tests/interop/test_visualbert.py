@@ -22,13 +22,13 @@ SIZES = {
 CLASSES = ("Model", "ForPreTraining", "ForQuestionAnswering", "ForVisualReasoning", "ForMultipleChoice")
 
 
-def reference(name: str, size: str, dtype=None):
+def reference(name: str, size: str, dtype=None, **settings):
     config = transformers.VisualBertConfig(
         vocab_size=60,
         max_position_embeddings=12,
         visual_embedding_dim=20,
         num_labels={"ForQuestionAnswering": 7, "ForVisualReasoning": 2}.get(name, 2),
-        **SIZES[size],
+        **{**SIZES[size], **settings},
     )
     model = getattr(transformers, f"VisualBert{name}")(config)
     return randomise(model.to(dtype or torch.float32), seed=len(size))

@@ -273,6 +273,18 @@ def test_the_second_last_token_is_found_in_every_example():
     _close(second_last(states[:, :1], single.text, single.examples), np.zeros((1, 1, 4)), 0)
 
 
+def test_a_head_on_patches_of_a_layer_reads_no_class_token():
+    batch = random_batch(0)
+    model = SingleStream(VILT, SPEC, heads={"last": HeadConfig(size=3, source="image", layer=2)}, rngs=nnx.Rngs(0))
+    assert model.heads["last"](model(batch)).shape == (2, batch.image.segments.shape[1], 3)
+
+
+def test_a_head_of_pairs_wants_pairs():
+    model = SingleStream(CONFIG, SPEC, heads={"pair": HeadConfig(size=3, source="pairs")}, rngs=nnx.Rngs(0))
+    with pytest.raises(BatchError, match="reads pairs of examples, but a row of the batch has 1"):
+        model.heads["pair"](model(random_batch(0)))
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [

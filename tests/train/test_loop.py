@@ -228,7 +228,9 @@ def test_heads_are_taken_where_their_classes_are_the_same(calm, tmp_path, change
 
 def test_start_from_what_is_no_run(scenes, tmp_path):
     config = dataclasses.replace(toy_config(scenes), init=str(tmp_path / "nowhere"))
-    with pytest.raises(FolderError, match="config.init=.*nowhere.*no such folder"):
+    with pytest.raises(
+        FolderError, match="config.init=.*nowhere.*no vocabulary .* names a run's folder, or published weights"
+    ):
         loop.train(config, tmp_path / "run")
 
 
