@@ -12,6 +12,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step")
 SPLIT = flags.DEFINE_string("split", "test", "split to evaluate on")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "where the data lies, if not where the run's config says")
+RETRIEVE = flags.DEFINE_integer("retrieve", 0, "also retrieve over the whole split, re-ranking the best so many; 0: no")
 REPORT = flags.DEFINE_bool("report", False, "also write eval/SPLIT/report.html")
 
 
@@ -37,6 +38,7 @@ def main() -> None:
         checkpoint=CHECKPOINT.value,
         data_dir=DATA_DIR.value,
         report=REPORT.value,
+        shortlist=RETRIEVE.value,
     )
     if "vqa/accuracy" in metrics:
         Console().print(answers_table(metrics, SPLIT.value))

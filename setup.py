@@ -29,6 +29,8 @@ RUNTIME = [
 ]
 
 EXTRAS = {
+    # Scores of captions, see singlestream/caption_scores.py: 100 MB of Java programs.
+    "captions": ["pycocoevalcap>=1.2"],
     # What the tests, the checks of .ci/run and the API pages need.
     "dev": [
         "beartype>=0.22",

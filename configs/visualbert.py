@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
             norm_eps=1e-12,
             embed_norm=True,
             dropout=0.1,
+            attention_dropout=0.1,
             max_text_length=512,
             modality="image",
             image_stem="regions",

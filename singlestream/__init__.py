@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from singlestream.batch import Text as Text
     from singlestream.batch import make_batch as make_batch
     from singlestream.batch import without_image as without_image
+    from singlestream.captions import Caption as Caption
+    from singlestream.captions import Search as Search
     from singlestream.config import Config as Config
     from singlestream.config import ConfigError as ConfigError
     from singlestream.data.image import patchify_batch as patchify  # noqa: F401  (public under this name)
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Batch": "batch.Batch",
     "BatchError": "batch.BatchError",
+    "Caption": "captions.Caption",
     "Config": "config.Config",
     "ConfigError": "config.ConfigError",
     "DataError": "data.record.DataError",
@@ -53,6 +56,7 @@ _HOMES = {
     "Processor": "data.processor.Processor",
     "Regions": "batch.Regions",
     "RunError": "train.errors.RunError",
+    "Search": "captions.Search",
     "SingleStream": "model.single_stream.SingleStream",
     "Spec": "batch.Spec",
     "Text": "batch.Text",

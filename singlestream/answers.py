@@ -25,6 +25,8 @@ ACCURACIES = {
     "no_image_accuracy": "no_image",
 }
 
+Metrics = dict[str, int | float]  # counts are whole
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answered:
@@ -52,11 +54,16 @@ class Answered:
         return self.top[0][1]
 
     @property
+    def known(self) -> bool:
+        """Whether the right answer is published."""
+        return self.sentence.answer is not None
+
+    @property
     def correct(self) -> bool:
         return self.predicted == self.sentence.answer
 
     def to_json(self) -> str:
-        """A line of `predictions.jsonl`."""
+        """A line of `predictions.jsonl`; with `score`, the VQA accuracy, where several annotators answered."""
         values = {
             "id": self.sentence.id,
             "text": self.sentence.text,
@@ -64,8 +71,10 @@ class Answered:
             "predicted": self.predicted,
             "probability": round(self.probability, 6),
             "kind": self.sentence.kind,
-            "correct": self.correct,
+            "correct": self.correct if self.known else None,
         }
+        if self.sentence.answers:
+            values["score"] = round(self.sentence.score(self.predicted), 6)
         return json.dumps(values, ensure_ascii=False)
 
 
@@ -88,9 +97,14 @@ class Evaluation:
     folder: RunFolder
     split: str
     source: Source
-    metrics: dict[str, float]
+    metrics: Metrics
     answered: list[Answered]
     pointing: Pointing | None
+
+    @property
+    def judged(self) -> list[Answered]:
+        """The questions whose answer is published: those that figures are made of."""
+        return [each for each in self.answered if each.known]
 
 
 def prior_answers(priors: Mapping[str, Any], sentence: Sentence) -> dict[str, str]:
@@ -110,32 +124,54 @@ def by_kind(answered: Iterable[Answered]) -> dict[str, list[Answered]]:
     return dict(sorted(kinds.items()))
 
 
-def summarise(answered: Sequence[Answered]) -> dict[str, float]:
+def summarise(answered: Sequence[Answered]) -> Metrics:
     """Accuracies with their intervals, over all questions and by kind, and the calibration error.
+
+    Where several annotators answered, an accuracy is the official one of VQA. Questions whose answer is not published
+    are counted only.
 
     Keys: `vqa/accuracy`, `vqa/blind_accuracy`, `vqa/majority_accuracy`, `vqa/no_image_accuracy`, each also with `/low`
     and `/high` (95%) and, where there are several kinds, with `/KIND` (whose majority is that of the kind); `vqa/ece`;
-    `vqa/questions`.
+    `vqa/questions`; where the source groups questions, `vqa/consistency`, the share of groups with every answer right.
     """
-    metrics: dict[str, float] = {}
+    asked, answered = len(answered), [each for each in answered if each.known]
+    if not answered:
+        return {"vqa/questions": asked}
+    metrics: Metrics = {}
     for name, field in ACCURACIES.items():
-        _put_share(metrics, f"vqa/{name}", [getattr(each, field) == each.sentence.answer for each in answered])
+        put_share(metrics, f"vqa/{name}", _scores(answered, field))
     probability = np.array([each.probability for each in answered])
-    correct = np.array([each.correct for each in answered], bool)
-    metrics["vqa/ece"] = calibration(probability, correct)[0]
-    metrics["vqa/questions"] = len(answered)
+    metrics["vqa/ece"] = calibration(probability, np.array(_scores(answered, "predicted")))[0]
+    metrics["vqa/questions"] = asked
+    if whole := _whole_groups(answered):
+        put_share(metrics, "vqa/consistency", whole)
     kinds = by_kind(answered)
     if len(kinds) > 1:
         for kind, some in kinds.items():
             for name, field in {**ACCURACIES, "majority_accuracy": "kind_majority"}.items():
-                hits = [getattr(each, field) == each.sentence.answer for each in some]
-                _put_share(metrics, f"vqa/{name}/{kind}", hits)
+                put_share(metrics, f"vqa/{name}/{kind}", _scores(some, field))
     return metrics
 
 
-def _put_share(metrics: dict[str, float], key: str, hits: Sequence[bool]) -> None:
-    metrics[key] = sum(hits) / len(hits)
-    metrics[f"{key}/low"], metrics[f"{key}/high"] = wilson_interval(sum(hits), len(hits))
+def _whole_groups(answered: Sequence[Answered]) -> list[float]:
+    """1 for each group of questions that are all answered right, else 0 (consistency, as NLVR2 counts it)."""
+    groups: dict[str, bool] = {}
+    for each in answered:
+        if group := each.sentence.group:
+            groups[group] = groups.get(group, True) and each.correct
+    return [float(right) for right in groups.values()]
+
+
+def _scores(answered: Sequence[Answered], field: str) -> list[float]:
+    return [each.sentence.score(getattr(each, field)) for each in answered]
+
+
+def put_share(metrics: Metrics, key: str, scores: Sequence[float]) -> None:
+    """The mean of scores between 0 and 1, and its 95% interval as `KEY/low` and `KEY/high`."""
+    # Between 0 and 1 scores vary less than hits of the same mean: the interval is then wider than it had to be.
+    total = sum(scores)
+    metrics[key] = total / len(scores)
+    metrics[f"{key}/low"], metrics[f"{key}/high"] = wilson_interval(min(total, len(scores)), len(scores))
 
 
 def answers_table(metrics: Mapping[str, float], split: str) -> Table:

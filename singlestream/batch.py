@@ -104,10 +104,15 @@ class Patches:
 @_pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regions:
-    """Image tokens that are regions of a detector: `features`, and `boxes` (x0, y0, x1, y1) in [0, 1]."""
+    """Image tokens that are regions of a detector: `features`, and `boxes` (x0, y0, x1, y1) in [0, 1].
+
+    `words`, where alignments are known, are the positions in its text (`Text.positions`) of the words that speak of a
+    region, up to A of them, then -1.
+    """
 
     features: Float[Array, "B N F"]
     boxes: Float[Array, "B N 4"] | None = None
+    words: Int32[Array, "B N A"] | None = None
     index: Int32[Array, "B N"] | None = None
     segments: Int32[Array, "B N"] | None = None
     part: Int32[Array, "B N"] | None = None
@@ -303,7 +308,8 @@ def _complete_image(image: Patches | Regions) -> Patches | Regions:
         return dataclasses.replace(image, yx=_int32(image.yx), grid=_int32(image.grid), **common)
     whole = np.broadcast_to(np.array([0, 0, 1, 1], np.float32), (*shape, 4))
     boxes = whole if image.boxes is None else image.boxes
-    return dataclasses.replace(image, boxes=boxes, **common)
+    words = None if image.words is None else _int32(image.words)
+    return dataclasses.replace(image, boxes=boxes, words=words, **common)
 
 
 def _or(value: Array | None, default: Any) -> Array:
@@ -339,6 +345,8 @@ def check_batch(batch: Batch) -> None:
     else:
         expect += [("image.features", image.features, (rows, num_image, None), "float")]
         expect += [("image.boxes", image.boxes, (rows, num_image, 4), "float")]
+        if image.words is not None:
+            expect += [("image.words", image.words, (rows, num_image, None), "int32")]
     expect += [
         ("examples", batch.examples, (rows, num_examples, 2), "int32"),
         ("example_mask", batch.example_mask, (rows, num_examples), "bool"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import ml_collections
 
 from singlestream.model.config import ModelConfig as ModelConfig
+from singlestream.model.two_stream_config import ModelSettings as ModelSettings
+from singlestream.model.two_stream_config import TwoStreamConfig as TwoStreamConfig
 
 
 class ConfigError(ValueError):
@@ -50,13 +53,18 @@ class DataConfig:
     kinds: tuple[str, ...] = ()  # kinds of text to train on; (): all
     share: float = 1.0  # share of the training records to use, the first of a fixed shuffle
     vocab_size: int = 512  # of the WordPiece vocabulary, at most
+    label_separator: str = ""  # what stands between several labels in one answer (classify); "": it is one label
+    min_answer_count: int = 1  # training questions that an answer needs to be one of the run's answers
     text_length: int = 24  # tokens of one text at most, [CLS] and [SEP] included; longer ones are cut and counted
     mask_last: bool = False  # a [MASK] before each text's [SEP], where VisualBERT reads its answer
+    task: int = -1  # number of the task whose token follows [CLS], as multi-task ViLBERT reads it; -1: none
     max_patches: int = 36  # budget of patches, or of regions, a picture
     shorter_side: int = 0  # pixels, as ViLT scales every picture; 0: only what exceeds the budget is scaled down
     mean_region: bool = False  # before a picture's regions their mean, with a box around everything (ViLBERT)
     texts_per_row: int = 1  # texts that share their picture in one row (`part`)
+    copies: bool = False  # each text of a row has a copy of the picture, in a segment of its own
     examples_per_row: int = 1  # examples packed side by side in one row (`segments`), at most
+    apart: int = 1  # pictures of each record, above 1 each in a segment of its own beside a copy of the text
     row_patches: int = 0  # image tokens of a packed row; 0: room for examples_per_row full examples, always that many
     augment: tuple[str, ...] = ()  # names of functions in data/image.py and of the source
     num_threads: int = 2
@@ -64,16 +72,16 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _choose("data.texts", self.texts, ("questions", "captions", "all"))
-        _at_least(1, self, "data", "max_patches", "texts_per_row", "examples_per_row")
+        _at_least(1, self, "data", "min_answer_count", "max_patches", "texts_per_row", "examples_per_row", "apart")
         _at_least(0, self, "data", "shorter_side", "num_threads", "prefetch")
+        _at_least(-1, self, "data", "task")
         if self.vocab_size < 6:
             raise ConfigError(f"config.data.vocab_size={self.vocab_size}: five special tokens and one letter need 6")
         if not 0 < self.share <= 1:
             raise ConfigError(f"config.data.share={self.share}: must be in (0, 1]")
-        least = 4 if self.mask_last else 3
-        if self.text_length < least:
-            marks = "[CLS], one token, [MASK] and [SEP]" if self.mask_last else "[CLS], one token and [SEP]"
-            raise ConfigError(f"config.data.text_length={self.text_length}: {marks} need {least}")
+        marks = ["[CLS]", *["a task's token"] * (self.task >= 0), "a word", *["[MASK]"] * self.mask_last, "[SEP]"]
+        if self.text_length < len(marks):
+            raise ConfigError(f"config.data.text_length={self.text_length}: {', '.join(marks)} need {len(marks)}")
         if self.row_patches < 0 or (self.row_patches and self.examples_per_row == 1):
             raise ConfigError(
                 f"config.data.row_patches={self.row_patches}: a budget of packed rows, it needs "
@@ -83,6 +91,11 @@ class DataConfig:
             raise ConfigError(
                 f"config.data.texts_per_row={self.texts_per_row} and config.data.examples_per_row="
                 f"{self.examples_per_row}: a row either shares one picture or packs several, set one of them to 1"
+            )
+        if self.apart > 1 and self.texts_per_row > 1:
+            raise ConfigError(
+                f"config.data.apart={self.apart} and config.data.texts_per_row={self.texts_per_row}: each of several "
+                "pictures has a copy of one text, set one of them to 1"
             )
 
 
@@ -169,7 +182,7 @@ class Config:
     seed: int = 0
     init: str = ""  # a run's folder to start from; parameters of the same path, shape and meaning are taken
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelSettings = ModelConfig()
     objectives: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"vqa": 1.0})
     objective_options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     train: TrainConfig = TrainConfig()
@@ -183,15 +196,23 @@ class Config:
         for name in self.objective_options:
             if name not in self.objectives:
                 raise ConfigError(f"config.objective_options.{name}: config.objectives has no {name!r}")
-        if self.data.texts_per_row > 1 and self.model.direction == "full":
+        reads = self.model.inputs
+        if self.data.texts_per_row > 1 and reads.direction == "full" and not self.data.copies:
             raise ConfigError(
-                f"config.data.texts_per_row={self.data.texts_per_row} needs config.model.direction='prefix': with "
-                "'full' the picture reads its text, so texts cannot share one"
+                f"config.data.texts_per_row={self.data.texts_per_row} needs a single stream with "
+                "config.model.direction='prefix': else the picture reads its text, so texts cannot share one; with "
+                "config.data.copies=True each has its own"
             )
-        if self.data.text_length > self.model.max_text_length and self.model.text_positions == "learned":
+        if self.data.text_length > reads.max_text_length and reads.text_positions == "learned":
             raise ConfigError(
                 f"config.data.text_length={self.data.text_length} is more than config.model.max_text_length="
-                f"{self.model.max_text_length} positions"
+                f"{reads.max_text_length} positions"
+            )
+        num_tasks = getattr(self.model, "num_tasks", 0)
+        if self.data.task >= num_tasks:
+            raise ConfigError(
+                f"config.data.task={self.data.task}: the model knows {num_tasks} tasks (config.model.num_tasks of a "
+                "two-stream model); -1: no token for a task"
             )
 
     def with_absolute_paths(self) -> Config:
@@ -254,6 +275,8 @@ def _build(cls: type, values: Mapping[str, Any], key: str) -> Any:
 def _convert(hint: Any, value: Any, key: str) -> Any:
     """Checks one value against its annotation: a scalar, a tuple, a mapping, or a dataclass."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return value if isinstance(value, args) else _convert(_told_by_keys(args, value), value, key)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, hint):
             return value
@@ -278,3 +301,9 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{key}={value!r}: expected {hint.__name__}, got {type(value).__name__}")
     return value
+
+
+def _told_by_keys(kinds: tuple[Any, ...], value: Any) -> Any:
+    """Which of several dataclasses of settings keys and values are: the one that knows the most of the keys."""
+    keys = set(value) if isinstance(value, Mapping) else set()
+    return max(kinds, key=lambda kind: len(keys & {field.name for field in dataclasses.fields(kind)}))

@@ -7,29 +7,37 @@ model itself with the picture taken away. Shares come with 95% intervals: `KEY/l
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from singlestream.answers import Answered, Evaluation, Pointing, prior_answers, summarise
+from singlestream.answers import Answered, Evaluation, Metrics, Pointing, prior_answers, summarise
 from singlestream.batch import Batch, without_image
-from singlestream.config import ConfigError
+from singlestream.captioned import summarise_captions, write_captions
+from singlestream.captions import HEAD
+from singlestream.config import Config, ConfigError
+from singlestream.data.overlap import overlap_line, read_ids
 from singlestream.data.pipeline import EvalItem, eval_batches
 from singlestream.data.record import DataError, Source
-from singlestream.data.sources import open_split, split_names
+from singlestream.data.sources import open_split, source_module, split_names
+from singlestream.data.survey import is_question
 from singlestream.explain.pointing import PointingCounts, add_counts, count_pointing
 from singlestream.explain.scores import wilson_interval
+from singlestream.labelled import LABEL_HEAD, measure_labels
 from singlestream.loading import load
 from singlestream.objectives import build_objectives
 from singlestream.objectives.total import loss_weights
+from singlestream.objectives.vqa import answering, probabilities
 from singlestream.page import make_report
 from singlestream.predict import Model
+from singlestream.retrieval import retrieve
 from singlestream.train.build import validation_split
 from singlestream.train.checkpoint import restore_tree
 from singlestream.train.errors import FolderError
@@ -50,8 +58,11 @@ def evaluate(
     checkpoint: str | int = "best",
     data_dir: str = "",
     report: bool = False,
-) -> dict[str, float]:
+    shortlist: int = 0,
+) -> Metrics:
     """Evaluates a run and writes `eval/SPLIT/` of its folder.
+
+    Where a split's answers are not published, there is also `submission.json`, as the dataset's server takes it.
 
     Args:
         workdir: the run's folder.
@@ -59,6 +70,7 @@ def evaluate(
         checkpoint: `best`, `latest` or a step.
         data_dir: where the data lies, if not where the run's config says.
         report: also write the page.
+        shortlist: also retrieve texts and pictures over the whole split, re-ranking so many for each; 0: do not.
 
     Returns:
         The metrics by name.
@@ -79,9 +91,22 @@ def evaluate(
     except OSError as error:
         raise FolderError(f"{place} cannot be written: {error.strerror}") from error
     found = run_evaluation(model, folder, split)
+    if seen := overlap_line(read_ids(folder.pictures), found.source, split):
+        print(seen, file=sys.stderr)
+    captioned = write_captions(model, found.source) if HEAD in model.heads else []
+    found.metrics.update(summarise_captions(captioned) if captioned else {})
+    if shortlist > 0:
+        with folder.writing():
+            found.metrics.update(retrieve(model, found.source, place / "retrieval", shortlist=shortlist))
     files = {place / "metrics.json": json.dumps(found.metrics, indent=1) + "\n"}
     if found.answered:
         files[place / "predictions.jsonl"] = "".join(f"{each.to_json()}\n" for each in found.answered)
+    submission = getattr(source_module(model.config.data.name), "submission", None)
+    if submission and found.answered and not found.judged:
+        said = {each.sentence.id: each.predicted for each in found.answered}
+        files[place / "submission.json"] = json.dumps(submission(said)) + "\n"
+    if captioned:
+        files[place / "captions.jsonl"] = "".join(f"{each.to_json()}\n" for each in captioned)
     if report:
         files[place / "report.html"] = make_report(found).to_html()
     with folder.writing():
@@ -95,6 +120,8 @@ def run_evaluation(model: Model, folder: RunFolder, split: str) -> Evaluation:
     losses, answered = _measure(model, folder, source)
     metrics = summarise(answered) if answered else {}
     metrics |= {name: value for name, value in losses.items() if name not in metrics}
+    if LABEL_HEAD in model.heads:
+        metrics |= measure_labels(model, _batches(model, source))
     pointing = None
     if _has_pointing(model):
         count = _count_fn(model)
@@ -119,7 +146,7 @@ def _batches(model: Model, source: Source, limit: int = 0) -> Iterator[EvalItem]
 # ---- losses and answers ----------------------------------------------------------------------------------------------
 
 
-def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[dict[str, float], list[Answered]]:
+def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[Metrics, list[Answered]]:
     """The objectives' metrics and the texts that were cut; every question answered, with and without its picture."""
     config, spec = model.config, model.spec
     objectives = build_objectives(config, spec)
@@ -127,7 +154,7 @@ def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[dict[str,
     eval_step = jax.jit(make_eval_step(graphdef, objectives, config, spec))
     kept = jax.eval_shape(lambda: {"objectives": {n: o.init_state(spec) for n, o in objectives.items()}})
     state = {"params": model.params, **restore_tree(folder.checkpoints, model.step, kept)}
-    answers = _answers_fn(graphdef, min(TOP, spec.num_answers)) if "vqa" in objectives else None
+    answers = _answers_fn(graphdef, config, min(TOP, spec.num_answers)) if answering(model.heads) else None
     priors = folder.read_json(folder.priors) if answers else {}
     totals, answered, truncated = Totals(), [], 0
     for number, (batch, items) in enumerate(_batches(model, source)):
@@ -139,7 +166,7 @@ def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[dict[str,
         _, no_image = jax.device_get(answers(model.params, without_image(batch)))
         for row, row_items in enumerate(items):
             for k, (record, sentence) in enumerate(row_items):
-                if not sentence.answer:
+                if not is_question(sentence):
                     continue
                 top = zip(ids[row, k], probability[row, k], strict=True)
                 answered.append(
@@ -154,13 +181,14 @@ def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[dict[str,
     return {**totals.means(loss_weights(objectives, config.objectives)), "text/truncated": truncated}, answered
 
 
-def _answers_fn(graphdef: Any, count: int) -> Any:
+def _answers_fn(graphdef: Any, config: Config, count: int) -> Any:
     """(params, batch) -> probabilities and ids of the `count` most probable answers, [B, K, count] each."""
 
     @jax.jit
     def answers(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, params)
-        probability, ids = jax.lax.top_k(jax.nn.softmax(model.heads["vqa"](model(batch)), axis=-1), count)
+        logits = model.heads[answering(model.heads)](model(batch))
+        probability, ids = jax.lax.top_k(probabilities(logits, config), count)
         return probability, ids
 
     return answers
@@ -171,7 +199,7 @@ def _answers_fn(graphdef: Any, count: int) -> Any:
 
 def _has_pointing(model: Model) -> bool:
     # With several pictures an example, boxes speak of the first alone (`data.targets`).
-    return model.processor.mentions and model.config.model.num_images == 1
+    return model.processor.mentions and model.processor.model.num_images == 1
 
 
 def _count_fn(model: Model) -> CountFn:
@@ -181,19 +209,15 @@ def _count_fn(model: Model) -> CountFn:
     def count(params: Any, batch: Batch) -> PointingCounts:
         encoded = nnx.merge(model.graphdef, params)(batch, attention=True)
         assert encoded.attention is not None
-        return count_pointing(encoded.attention["self"], batch=batch, continuations=continuations)
+        return count_pointing(encoded.attention, batch=batch, continuations=continuations)
 
     return count
 
 
 def _count_hits(model: Model, source: Source, count: CountFn) -> PointingCounts:
     """Hits of every head on the first batches of a split."""
-    config = model.config.model
-    zero = jnp.zeros((), jnp.float32)
-    totals = PointingCounts(hits=jnp.zeros((config.num_layers, config.num_heads)), chance=zero, words=zero)
-    for batch, _ in _batches(model, source, POINTING_BATCHES):
-        totals = add_counts(totals, count(model.params, batch))
-    return jax.device_get(totals)
+    counts = (count(model.params, batch) for batch, _ in _batches(model, source, POINTING_BATCHES))
+    return jax.device_get(functools.reduce(add_counts, counts))
 
 
 def _choose_head(model: Model, folder: RunFolder, count: CountFn) -> Pointing:
@@ -218,16 +242,18 @@ def _choose_head(model: Model, folder: RunFolder, count: CountFn) -> Pointing:
     return chosen
 
 
-def _pointing_metrics(chosen: Pointing, counts: PointingCounts) -> dict[str, float]:
+def _pointing_metrics(chosen: Pointing, counts: PointingCounts) -> Metrics:
     words = int(counts.words)
     if not words:
         return {}
-    hits = int(counts.hits[chosen.layer, chosen.head])
-    low, high = wilson_interval(hits, words)
-    return {
-        "attention/pointing": hits / words,
-        "attention/pointing/low": low,
-        "attention/pointing/high": high,
+    metrics: Metrics = {
         "attention/pointing_chance": float(counts.chance) / words,
         "attention/pointing_words": words,
     }
+    shares = {"pointing": (counts.hits, words), "grounding": (counts.boxed, int(counts.single))}
+    for name, (hits, count) in shares.items():
+        if count:
+            hit, key = int(hits[chosen.layer, chosen.head]), f"attention/{name}"
+            metrics[key] = hit / count
+            metrics[f"{key}/low"], metrics[f"{key}/high"] = wilson_interval(hit, count)
+    return metrics

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from flax import nnx
@@ -12,8 +13,11 @@ from flax import nnx
 from singlestream.config import Config, ConfigError
 from singlestream.data.processor import Processor
 from singlestream.interop.build import answer_names, has_vocabulary, read
-from singlestream.model.config import ModelConfig
-from singlestream.model.single_stream import SingleStream
+from singlestream.interop.plan import Plan
+from singlestream.interop.rules import WeightsError
+from singlestream.interop.tuned import tuned_plan
+from singlestream.model.build import AnyModel, build_model
+from singlestream.model.heads import HeadConfig
 from singlestream.predict import Model
 from singlestream.train.checkpoint import find_step, read_params
 from singlestream.train.errors import FolderError
@@ -53,11 +57,11 @@ def load_published(path: Path, *, strict: bool) -> Model:
     for line in account.lines() if plan.fresh or not strict else ():
         warnings.warn(line, stacklevel=3)
     processor = None
-    if has_vocabulary(path) and isinstance(plan.config, ModelConfig):
+    if has_vocabulary(path):
         folder = path if path.is_dir() else path.parent
-        processor = Processor.from_published(folder, plan.config, answers=answer_names(plan))
+        processor = Processor.from_published(folder, plan.config, answers=answer_names(plan), rows=plan.rows)
     spec = plan.spec if processor is None else dataclasses.replace(processor.spec, num_answers=plan.spec.num_answers)
-    config = Config(model=processor.model, data=processor.data) if processor else None
+    config = Config(model=plan.config, data=processor.data) if processor else None
     return Model(module=module, spec=spec, processor=processor, config=config, plan=plan, account=account)
 
 
@@ -68,12 +72,26 @@ def load_run(folder: RunFolder, checkpoint: str | int) -> Model:
     processor = Processor.from_folder(folder.path, config)
     heads = folder.read_heads()
 
-    def make() -> SingleStream:
-        return SingleStream(config.model, processor.spec, heads=heads, rngs=nnx.Rngs(params=0))
+    def make() -> AnyModel:
+        return build_model(config.model, processor.spec, heads=heads, rngs=nnx.Rngs(params=0))
 
     try:
         graphdef, abstract = split_model(make)
     except ValueError as error:
         raise ConfigError(f"{folder.path}: its settings and heads make no model: {error}") from error
     params = read_params(folder.checkpoints, step, abstract)
-    return Model(module=nnx.merge(graphdef, params), processor=processor, config=config, step=step)
+    plan = _written_as(folder, config, processor, heads)
+    return Model(module=nnx.merge(graphdef, params), processor=processor, config=config, step=step, plan=plan)
+
+
+def _written_as(
+    folder: RunFolder, config: Config, processor: Processor, heads: Mapping[str, HeadConfig]
+) -> Plan | None:
+    """How a run that began with published weights is written back; None for any other run."""
+    if not folder.published.is_file():
+        return None
+    origin = folder.read_json(folder.published)
+    try:
+        return tuned_plan(origin, config.model, processor.spec, heads, processor.answers)
+    except (AttributeError, KeyError, TypeError, WeightsError) as error:
+        raise FolderError(f"{folder.published} does not say how the run is written back: {error}") from error

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from singlestream.answers import ACCURACIES, Answered, Evaluation, by_kind
-from singlestream.batch import Batch, Patches
+from singlestream.batch import Batch, Patches, Regions
+from singlestream.config import ModelConfig, ModelSettings
 from singlestream.data.processor import Processor
 from singlestream.data.record import Record, Sentence
 from singlestream.explain.pointing import image_to_text, text_to_image
@@ -26,11 +28,11 @@ def make_report(found: Evaluation) -> Report:
     """Everything on the page; examples are drawn evenly from the kinds of questions."""
     error: float | None = None
     bins: tuple[CalibrationBin, ...] = ()
-    if found.answered:
-        probability = np.array([each.probability for each in found.answered])
-        error, bins = calibration(probability, np.array([each.correct for each in found.answered]))
-    asked = f", {len(found.answered):,} questions" if found.answered else ""
-    shown = [each for right in (False, True) for each in choose_examples(found.answered, right=right)]
+    if found.judged:
+        probability = np.array([each.probability for each in found.judged])
+        error, bins = calibration(probability, np.array([each.sentence.score(each.predicted) for each in found.judged]))
+    asked = f", {len(found.judged):,} questions" if found.judged else ""
+    shown = [each for right in (False, True) for each in choose_examples(found.judged, right=right)]
     config = found.model.config
     return Report(
         title=found.folder.path.name,
@@ -52,20 +54,29 @@ def _is_other_accuracy(name: str) -> bool:
 
 def _facts(found: Evaluation) -> list[tuple[str, str]]:
     config, model = found.model.config, found.model
-    sizes = config.model
+    sizes, reads = config.model, config.model.inputs
+    patches = f"patches of {reads.patch_size} x {reads.patch_size} pixels"
     return [
         ("folder", str(found.folder.path)),
         ("objectives and weights", ", ".join(f"{name} {weight:g}" for name, weight in config.objectives.items())),
         ("parameters", f"{model.num_parameters:,}"),
-        ("encoder", f"{sizes.num_layers} layers, {sizes.num_heads} heads, width {sizes.width}"),
+        ("encoder", _encoder(sizes)),
         (
             "a picture is",
-            f"at most {config.data.max_patches} patches of {sizes.patch_size} x {sizes.patch_size} pixels",
+            f"at most {config.data.max_patches} {'regions' if reads.image_stem == 'regions' else patches}",
         ),
-        ("the picture reads", "itself and the words" if sizes.direction == "full" else "itself, not the words"),
+        ("the picture reads", "itself and the words" if reads.direction == "full" else "itself, not the words"),
         ("trained for", f"{config.train.num_steps:,} steps of {config.train.batch_size} rows"),
         ("seed", str(config.seed)),
     ]
+
+
+def _encoder(sizes: ModelSettings) -> str:
+    text = f"{sizes.num_layers} layers, {sizes.num_heads} heads, width {sizes.width}"
+    if isinstance(sizes, ModelConfig):
+        return text
+    image = f"{sizes.image_layers} layers, {sizes.image_heads} heads, width {sizes.image_width}"
+    return f"two streams: text {text}; image {image}; {sizes.num_cross} layers that cross"
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
@@ -76,8 +87,8 @@ def _share(metrics: Mapping[str, float], key: str) -> Share:
 
 
 def _table(found: Evaluation) -> list[ResultRow]:
-    kinds = by_kind(found.answered)
-    rows = [("all", "", len(found.answered))] if found.answered else []
+    kinds = by_kind(found.judged)
+    rows = [("all", "", len(found.judged))] if found.judged else []
     rows += [(kind, f"/{kind}", len(some)) for kind, some in kinds.items()] if len(kinds) > 1 else []
     names = dict(zip(("model", "blind", "majority", "no_image"), ACCURACIES, strict=True))
     return [
@@ -161,11 +172,11 @@ def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]
     def maps(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         encoded = nnx.merge(model.graphdef, params)(batch, attention=True)
         assert encoded.attention is not None
-        weights = encoded.attention["self"]
+        weights = encoded.attention
         return text_to_image(weights, batch=batch), image_to_text(weights, batch=batch)
 
     to_image, to_text = jax.device_get(maps(model.params, batch))
-    reads = model.config.model.direction == "full"
+    reads = model.config.model.inputs.direction == "full"
     return [
         _example(processor, each, record, batch, i, to_image[:, i], to_text[:, i] if reads else None)
         for i, (each, record) in enumerate(zip(shown, records, strict=True))
@@ -182,23 +193,19 @@ def _example(
     to_text: np.ndarray | None,
 ) -> Example:
     words, pieces = group_words(processor, each.sentence)
-    image = batch.image
-    assert isinstance(image, Patches)
-    num_patches = int((np.asarray(image.segments[row]) > 0).sum())
-    (rows, cols), index = np.asarray(image.grid[row, :num_patches]).T, np.asarray(image.index[row, :num_patches])
-    y, x = np.asarray(image.yx[row, :num_patches]).T
-    patches = np.stack([index, x / cols, y / rows, (x + 1) / cols, (y + 1) / rows], axis=-1)
+    patches = _places(batch.image, row)
+    num_patches = len(patches)
     seen = to_image[..., :num_patches]
     return Example(
         id=each.sentence.id,
         kind=each.sentence.kind,
         text=each.sentence.text,
-        answer=each.sentence.answer,
+        answer=each.sentence.answer or "",
         predicted=each.predicted,
         probabilities=each.top,
         images=record.images,
         words=words,
-        patches=patches.astype(np.float32),
+        patches=patches,
         # A word looks where its pieces look on average; a patch gives a word what it gives to all of its pieces.
         to_image=np.stack([seen[:, :, piece].mean(axis=2) for piece in pieces], axis=2),
         to_text=None
@@ -207,10 +214,22 @@ def _example(
     )
 
 
+def _places(image: Patches | Regions, row: int) -> Float[np.ndarray, "N 5"]:
+    """(image, x0, y0, x1, y1) of each image token of a row, padding left out."""
+    here = np.asarray(image.segments[row]) > 0
+    index = np.asarray(image.index[row])[here]
+    if isinstance(image, Regions):
+        corners = np.asarray(image.boxes[row])[here].T
+    else:
+        (y, x), (rows, cols) = np.asarray(image.yx[row])[here].T, np.asarray(image.grid[row])[here].T
+        corners = np.stack([x / cols, y / rows, (x + 1) / cols, (y + 1) / rows])
+    return np.stack([index, *corners], axis=-1).astype(np.float32)
+
+
 def group_words(processor: Processor, sentence: Sentence) -> tuple[list[Word], list[list[int]]]:
     """The words of a text as it spells them, and the tokens of each: pieces that continue a word belong to it."""
     tokenizer = processor.tokenizer
-    tokens = tokenizer.encode(sentence.text, processor.data.text_length)
+    tokens = processor.tokens(sentence.text)
     pieces: list[list[int]] = []
     for i, token in enumerate(tokens.ids):
         if pieces and token in tokenizer.continuations:
@@ -220,7 +239,8 @@ def group_words(processor: Processor, sentence: Sentence) -> tuple[list[Word], l
     words = []
     for piece in pieces:
         start, end = tokens.spans[piece[0]][0], tokens.spans[piece[-1]][1]
-        text = sentence.text[start:end] if end else tokenizer.token(tokens.ids[piece[0]])
+        beside = tokenizer.token(tokens.ids[piece[0]]) if tokens.ids[piece[0]] < tokenizer.vocab_size else "[TASK]"
+        text = sentence.text[start:end] if end else beside
         named = [m for m in sentence.mentions if end and start < m.end and end > m.start]
         boxes = [(float(m.index), *map(float, box)) for m in named for box in m.boxes]
         words.append(Word(text=text, boxes=boxes))

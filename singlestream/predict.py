@@ -6,6 +6,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 import jax
@@ -14,13 +15,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from singlestream.batch import Batch, Encoded, Spec
+from singlestream.captions import HEAD, Caption, Search, Writer
 from singlestream.config import Config, ConfigError
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
 from singlestream.data.visual import Visual
-from singlestream.interop.build import PublishedModule, save
+from singlestream.interop.build import save
 from singlestream.interop.plan import Plan
 from singlestream.interop.rules import Account
+from singlestream.model.build import AnyModel
+from singlestream.objectives.vqa import answering, probabilities
 
 MAX_ROWS = 64  # of a batch of `predict`; a longer list takes several
 
@@ -45,13 +49,14 @@ class Model:
         graphdef, params: its two halves, for `jax.jit`: `nnx.merge(graphdef, params)` is the module.
         spec: sizes of vocabulary and answers, ids of special tokens; by default the processor's.
         step: of its checkpoint; 0 for published weights.
-        plan, account: of published weights, which family and dialect they are, and what came from where; None of a run.
+        plan, account: of published weights, which family and dialect they are, and what came from where. A run that was
+            tuned from such weights has a plan, how `save_pretrained` writes it; any other run has neither.
     """
 
     def __init__(
         self,
         *,
-        module: PublishedModule,
+        module: AnyModel,
         processor: Processor | None,
         config: Config | None,
         spec: Spec | None = None,
@@ -65,9 +70,10 @@ class Model:
         self.graphdef, state = nnx.split(module)
         # Once: parameters in numpy would travel to the device with every call.
         self.params: dict[str, Any] = jax.device_put(nnx.to_pure_dict(state))
-        self.module: PublishedModule = nnx.merge(self.graphdef, self.params)
+        self.module: AnyModel = nnx.merge(self.graphdef, self.params)
         self._encode = jax.jit(self._encode_fn, static_argnames="attention")
         self._answer = jax.jit(self._answer_fn)
+        self._writers: dict[Search, Writer] = {}
 
     @property
     def processor(self) -> Processor:
@@ -135,9 +141,9 @@ class Model:
 
         Raises:
             DataError: a picture that cannot be read, an empty text, or lists of different lengths.
-            ConfigError: the run has no answers (it was not trained on `vqa`).
+            ConfigError: the run has no answers (it was not trained on `vqa` or `nlvr`).
         """
-        if "vqa" not in self.heads:
+        if not answering(self.heads):
             raise ConfigError(f"predict needs the head 'vqa'; this run has {', '.join(self.heads) or 'none'}")
         single = not isinstance(image, list) and isinstance(text, str)
         length = next((len(v) for v in (text, image) if isinstance(v, list)), 1)
@@ -151,27 +157,64 @@ class Model:
             warnings.warn(f"the question {cut!r} is longer than {length} tokens, its end was not read", stacklevel=2)
         return results[0] if single else results
 
+    def caption(self, image: Pictures | list[Any], search: Search | None = None) -> Caption | list[Caption]:
+        """Writes a sentence about a picture, or many.
+
+        Args:
+            image: as in `predict`; a list holds many.
+            search: how words are chosen, by default `Search()`: the most probable word each time.
+
+        Raises:
+            DataError: a picture that cannot be read.
+            ConfigError: the run writes no captions (it was not trained on `prefix_lm`).
+        """
+        if HEAD not in self.heads:
+            raise ConfigError(f"caption needs the head {HEAD!r}; this run has {', '.join(self.heads) or 'none'}")
+        search = search or Search()
+        if search not in self._writers:
+            self._writers[search] = Writer(self.graphdef, self.processor.tokenizer, search)
+        writer = self._writers[search]
+        images = image if isinstance(image, list) else [image]
+        # A row needs some text; what it says is not read.
+        texts = [self.processor.tokenizer.token(self.processor.tokenizer.mask_id)] * len(images)
+        chunks = (self._batch(*chunk) for chunk in _chunks(images, texts))
+        captions = [caption for batch, count in chunks for caption in writer(self.params, batch)[:count]]
+        return captions if isinstance(image, list) else captions[0]
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes weights as published ones are: `model.safetensors`, `config.json`, and the processor's files.
 
-        `transformers` opens the folder with `from_pretrained` where the family's dialect is its own.
+        `transformers` opens the folder with `from_pretrained` where the family's dialect is its own. A run that began
+        with published weights is written as the model of their family that has its heads, with its answers.
+
+        Warns:
+            UserWarning: heads of a run for which that model has no place, and which are not written.
 
         Raises:
-            ConfigError: the model is of no published family.
+            ConfigError: the model is of no published family, or the folder is a run's, whose settings it would replace.
             WeightsError: the folder cannot be written.
         """
         if self.plan is None:
-            raise ConfigError("save_pretrained needs a model of a published family; this one is a run's own")
+            raise ConfigError(
+                "save_pretrained needs a model of a published family: published weights, or a run that config.init "
+                "started from some; this run's model is its own"
+            )
         if self.plan.fresh:
             raise ConfigError(f"this model is a start from {self.plan.family}, which is read and not written")
+        if (Path(folder) / "spec.json").exists():
+            raise ConfigError(
+                f"{os.fspath(folder)} is a run's folder, which holds a config.json of its own: name another"
+            )
+        left_out = sorted(set(self.heads) - set(self.plan.heads))
+        if left_out:
+            names = self.plan.settings.get("architectures") or (f"{self.plan.family} ({self.plan.dialect})",)
+            warnings.warn(f"not written: {', '.join(left_out)}; {names[0]} has no such head", stacklevel=2)
         save(self.plan, self.module, folder)
         if self._processor is not None:
             self._processor.save_pretrained(os.fspath(folder))
 
     def _predict(self, images: Sequence[Any], texts: Sequence[str]) -> Iterator[Prediction]:
-        count = len(texts)
-        spare = (1 << (count - 1).bit_length()) - count  # few sizes of a batch, so that few programs are compiled
-        batch = self.processor.batch_of([*images, *[images[-1]] * spare], [*texts, *[texts[-1]] * spare])
+        batch, count = self._batch(images, texts)
         for row in np.asarray(self._answer(self.params, batch))[:count, 0]:
             order = np.argsort(-row, kind="stable")
             probabilities = {self.answers[i]: float(row[i]) for i in order}
@@ -179,12 +222,18 @@ class Model:
                 answer=self.answers[order[0]], probability=float(row[order[0]]), probabilities=probabilities
             )
 
+    def _batch(self, images: Sequence[Any], texts: Sequence[str]) -> tuple[Batch, int]:
+        """Rows of one example each, and how many of them count."""
+        count = len(texts)
+        spare = (1 << (count - 1).bit_length()) - count  # few sizes of a batch, so that few programs are compiled
+        return self.processor.batch_of([*images, *[images[-1]] * spare], [*texts, *[texts[-1]] * spare]), count
+
     def _encode_fn(self, params: Any, batch: Batch, *, attention: bool) -> Encoded:
         return nnx.merge(self.graphdef, params)(batch, attention=attention)
 
     def _answer_fn(self, params: Any, batch: Batch) -> Float[Array, "B K answers"]:
         module = nnx.merge(self.graphdef, params)
-        return jax.nn.softmax(module.heads["vqa"](module(batch)), axis=-1)
+        return probabilities(module.heads[answering(module.heads)](module(batch)), self.config)
 
 
 def _chunks(images: Sequence[Any], texts: Sequence[str]) -> Iterator[tuple[Sequence[Any], Sequence[str]]]:

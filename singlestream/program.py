@@ -81,8 +81,9 @@ def inputs_of(batch: Batch) -> dict[str, np.ndarray]:
     found = {"examples": np.asarray(batch.examples)}
     for group, tokens in batch.inputs.items():
         for field in dataclasses.fields(tokens):
-            if not field.metadata.get("static"):
-                found[f"{group}/{field.name}"] = np.asarray(getattr(tokens, field.name))
+            value = getattr(tokens, field.name)
+            if value is not None and not field.metadata.get("static"):
+                found[f"{group}/{field.name}"] = np.asarray(value)
     return found
 
 

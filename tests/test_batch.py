@@ -93,6 +93,18 @@ def test_regions_without_boxes_cover_the_picture():
     assert np.array_equal(batch.image.boxes, boxes)
 
 
+def test_words_of_regions_are_kept_where_there_are_any():
+    text, features = Text(ids=ints([1, 2])), np.ones((1, 2, 3), np.float32)
+    plain = make_batch(text=text, image=Regions(features=features))
+    assert plain.image.words is None
+    with unchecked():
+        aligned = make_batch(text=text, image=Regions(features=features, words=np.array([[[0, 1, -1], [-1, -1, -1]]])))
+    assert aligned.image.words.dtype == np.int32 and aligned.image.words.tolist() == [[[0, 1, -1], [-1, -1, -1]]]
+    assert len(jax.tree.leaves(aligned)) == len(jax.tree.leaves(plain)) + 1
+    with pytest.raises(BatchError, match=r"image.words is int32\[1, 2\], expected int32\[1, 2, any\]"):
+        check_batch(wrong(aligned, image_words=ints([1, 2])))
+
+
 def test_what_was_given_is_kept():
     given_text = Text(ids=ints([1, 2]), positions=ints([7, 8]), types=ints([0, 1]), part=ints([1, 2]), slots=2)
     image = dataclasses.replace(patches(1, 2), index=ints([0, 1]))

@@ -82,7 +82,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
         (["--config=configs/nothing.py"], "--config=configs/nothing.py: no such file"),
         (
             [QUICKSTART, "--config.data.name=nosuchdata"],
-            "config.data.name='nosuchdata': no such source; there are jsonl, nlvr",
+            "config.data.name='nosuchdata': no such source; there are clevr, ",
         ),
         ([QUICKSTART, "--nosuchflag=1"], "Unknown command line flag 'nosuchflag'"),
         ([QUICKSTART, "more"], "unexpected argument 'more': flags are written --name=value"),

@@ -92,11 +92,11 @@ REFUSED = [
     (DataConfig, {"max_patches": 0}, "config.data.max_patches=0: must be at least 1"),
     (DataConfig, {"share": 0.0}, r"config.data.share=0.0: must be in \(0, 1\]"),
     (DataConfig, {"share": 1.5}, "config.data.share=1.5"),
-    (DataConfig, {"text_length": 2}, r"config.data.text_length=2: \[CLS\], one token and \[SEP\] need 3"),
+    (DataConfig, {"text_length": 2}, r"config.data.text_length=2: \[CLS\], a word, \[SEP\] need 3"),
     (
         DataConfig,
         {"text_length": 3, "mask_last": True},
-        r"text_length=3: \[CLS\], one token, \[MASK\] and \[SEP\] need 4",
+        r"text_length=3: \[CLS\], a word, \[MASK\], \[SEP\] need 4",
     ),
     (DataConfig, {"shorter_side": -1}, "config.data.shorter_side=-1: must be at least 0"),
     (DataConfig, {"row_patches": 9}, "config.data.row_patches=9: .* needs config.data.examples_per_row above 1"),
@@ -132,7 +132,7 @@ REFUSED = [
     (Config, {"objectives": {"vqa": math.nan}}, "config.objectives.vqa=nan: a weight is at least 0"),
     (Config, {"objectives": {"vqa": 0.0}}, "at least one objective needs a weight above 0"),
     (Config, {"objective_options": {"mlm": {}}}, "config.objective_options.mlm: config.objectives has no 'mlm'"),
-    (Config, {"data": DataConfig(texts_per_row=2)}, "needs config.model.direction='prefix'"),
+    (Config, {"data": DataConfig(texts_per_row=2)}, "needs a single stream with config.model.direction='prefix'"),
     (Config, {"data": DataConfig(text_length=65)}, "is more than config.model.max_text_length=64 positions"),
 ]
 

@@ -20,7 +20,7 @@ from flax import nnx
 
 from singlestream.batch import Batch, Patches, Regions, Spec, Text, make_batch
 from singlestream.config import Config
-from singlestream.model.single_stream import SingleStream
+from singlestream.model.build import build_model
 from singlestream.objectives import build_objectives
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,16 +55,18 @@ def spec_of(config: Config) -> Spec:
 
 def batch_of(config: Config) -> Batch:
     """A batch of the shapes that the config's pipeline makes, of zeros."""
-    num_texts = config.data.texts_per_row * config.data.examples_per_row
+    num_texts = config.data.texts_per_row * config.data.examples_per_row * config.data.apart
     text = (ROWS, num_texts * config.data.text_length)
-    image = (ROWS, config.data.max_patches * config.model.num_images * config.data.examples_per_row)
+    reads = config.model.inputs
+    num_pictures = max(reads.num_images, config.data.apart) * config.data.examples_per_row
+    image = (ROWS, config.data.max_patches * num_pictures)
     number = np.repeat(np.arange(num_texts, dtype=np.int32), config.data.text_length) + 1
     place = np.zeros((*image, 2), np.int32)
     shared = config.data.texts_per_row > 1
-    if config.model.image_stem == "regions":
-        found: Patches | Regions = Regions(features=np.zeros((*image, config.model.region_dim), np.float32))
+    if reads.image_stem == "regions":
+        found: Patches | Regions = Regions(features=np.zeros((*image, reads.region_dim), np.float32))
     else:
-        pixels = np.zeros((*image, 3 * config.model.window**2), np.uint8)
+        pixels = np.zeros((*image, 3 * reads.window**2), np.uint8)
         found = Patches(pixels=pixels, yx=place, grid=place + 1)
     return make_batch(
         text=Text(
@@ -82,7 +84,7 @@ def describe(name: str) -> dict[str, Any]:
     spec, heads = spec_of(config), {}
     for objective in build_objectives(config, spec).values():
         heads.update(objective.heads(config.model, spec))
-    model = nnx.eval_shape(lambda: SingleStream(config.model, spec, heads=heads, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: build_model(config.model, spec, heads=heads, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(model)
 
     def run(state: Any, batch: Batch) -> dict[str, Any]:

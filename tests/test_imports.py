@@ -40,7 +40,7 @@ PLACES = {
 def test_imports_point_down(pair, files):
     if pair == ("contract", "model"):
         # Settings as a whole hold the model's settings.
-        assert files == ["config.py -> model/config.py"]
+        assert {file.partition(" -> ")[0] for file in files} == {"config.py"}
         return
     assert ORDER.index(pair[0]) < ORDER.index(pair[1]), files
     assert pair not in STRANGERS, files

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from singlestream.config import Config, DataConfig, GroupConfig, MeshConfig, TrainConfig
+from singlestream.config import Config, DataConfig, GroupConfig, MeshConfig, TrainConfig, TwoStreamConfig
 from singlestream.data.image import AUGMENT
+from singlestream.model import two_stream_config
 from singlestream.model.config import CHOICES, ModelConfig
 from singlestream.objectives import objective_names
 
@@ -47,6 +48,7 @@ EXPECTED = {
     "The run: `config.*`": without(settings(Config), "data", "model", "train"),
     "Data: `config.data.*`": settings(DataConfig),
     "Model: `config.model.*`": settings(ModelConfig),
+    "Model of two streams: `config.model.*`": settings(TwoStreamConfig),
     "Objectives": options(),
     "Training: `config.train.*`": without(settings(TrainConfig), "mesh")
     | settings(MeshConfig, "mesh.")
@@ -65,10 +67,14 @@ def test_every_setting_has_its_row_and_its_default(section):
     assert {key: value(default) for key, (default, _) in rows(section).items()} == EXPECTED[section]
 
 
-@pytest.mark.parametrize("key", CHOICES)
-def test_every_choice_of_the_model_is_named(key):
-    _, meaning = rows("Model: `config.model.*`")[key]
-    assert set(CHOICES[key]) <= set(re.findall(r"`(\w+)`", meaning))
+PLACES = [("Model: `config.model.*`", *item) for item in CHOICES.items()]
+PLACES += [("Model of two streams: `config.model.*`", *item) for item in two_stream_config.CHOICES.items()]
+
+
+@pytest.mark.parametrize(("section", "key", "choices"), PLACES)
+def test_every_choice_of_the_model_is_named(section, key, choices):
+    _, meaning = rows(section)[key]
+    assert set(choices) <= set(re.findall(r"`(\w+)`", meaning))
 
 
 def test_every_augmentation_is_named():

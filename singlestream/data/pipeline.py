@@ -208,7 +208,7 @@ def priors(source: Source, data: DataConfig) -> dict[str, Any]:
     tables: dict[str, dict[str, collections.Counter[str]]] = {"text": {}, "prefix": {}, "by_kind": {}}
     whole: collections.Counter[str] = collections.Counter()
     for text, count in training_texts(source, data).items():
-        if not is_question(text):
+        if not text.answer:
             continue
         question, prefix = _keys(text.text)
         for table, key in (("text", question), ("prefix", prefix), ("by_kind", text.kind)):

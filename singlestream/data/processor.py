@@ -7,6 +7,7 @@ belongs together is said by `segments` and `part` alone (`singlestream.batch`).
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -16,14 +17,23 @@ from typing import Any
 import numpy as np
 
 from singlestream.batch import Batch, Patches, Regions, Spec, Text
-from singlestream.config import Config, DataConfig, ModelConfig
+from singlestream.config import Config, DataConfig, ModelConfig, ModelSettings
 from singlestream.data.image import Augmentation, choose_augmentations
 from singlestream.data.json_file import read_json
 from singlestream.data.published import published_data, write_picture_settings
 from singlestream.data.record import DataError, Record, Sentence, Source
 from singlestream.data.sources import source_module
-from singlestream.data.survey import is_question, survey
-from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
+from singlestream.data.survey import survey
+from singlestream.data.targets import (
+    MAX_ANSWERS,
+    MAX_BOXES,
+    answer_points,
+    detected_classes,
+    label_points,
+    labels_of,
+    put_mentions,
+    region_targets,
+)
 from singlestream.data.text import Tokenizer, Tokens
 from singlestream.data.visual import Visual, image_tokens
 
@@ -41,9 +51,13 @@ class Processor:
     answers: tuple[str, ...] = ()
     region_classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     mentions: bool = False  # whether the source knows what words speak of
+    annotators: bool = False  # whether it knows the answers of several annotators to a question
 
     def __post_init__(self) -> None:
         self._images = image_tokens(self.data, self.model)
+        self._places = np.arange(self.data.text_length)
+        if self.data.task >= 0:
+            self._places[2:] -= 1  # words keep their places; the token's own is read by nobody
         self._answer_ids = {answer: i for i, answer in enumerate(self.answers)}
         self._augmentations: tuple[Augmentation, ...] = ()
         if self.data.augment:
@@ -58,23 +72,26 @@ class Processor:
         """
         found = survey(source)
         sentences = [text for texts in found.texts for text in texts]
+        separator = config.data.label_separator
+        counts = collections.Counter(label for text in sentences for label in labels_of(text, separator))
         return cls(
             data=config.data,
-            model=config.model,
+            model=config.model.inputs,
             tokenizer=tokenizer or Tokenizer.train((text.text for text in sentences), config.data.vocab_size),
-            answers=tuple(sorted({text.answer for text in sentences if is_question(text)})),
+            answers=tuple(sorted(a for a, count in counts.items() if count >= config.data.min_answer_count)),
             region_classes={name: tuple(classes) for name, classes in source.region_classes.items()},
             mentions=found.mentions,
+            annotators=found.annotators,
         )
 
     @classmethod
     def from_published(
         cls,
         folder: str | pathlib.Path,
-        model: ModelConfig,
+        model: ModelSettings,
         *,
         answers: Sequence[str] = (),
-        data: DataConfig | None = None,
+        rows: Mapping[str, Any] | None = None,
     ) -> Processor:
         """The processor of a published checkpoint: its own tokenizer, and its own way with pictures.
 
@@ -82,14 +99,15 @@ class Processor:
             folder: holds the files of a BERT tokenizer, and `preprocessor_config.json` (or `processor_config.json`)
                 where the model reads pixels and prepares them as ViLT does.
             answers: of its head, by id (`id2label` of its config).
-            data: how rows are made; by default as the folder's files say (see `published_data`).
+            rows: fields of `DataConfig` in which its rows differ from what the folder's files say (`published_data`).
 
         Raises:
             DataError: a file is missing or damaged, or asks for what is not done here; names it.
         """
         tokenizer = Tokenizer.from_folder(folder)
-        data = data or published_data(pathlib.Path(folder), model, tokenizer.reading.max_length)
-        return cls(data=data, model=model, tokenizer=tokenizer, answers=tuple(answers))
+        data = published_data(pathlib.Path(folder), model.inputs, tokenizer.reading.max_length)
+        data = dataclasses.replace(data, **(rows or {}))
+        return cls(data=data, model=model.inputs, tokenizer=tokenizer, answers=tuple(answers))
 
     def save_pretrained(self, folder: str | pathlib.Path) -> None:
         """Writes the files that `from_published`, and `transformers`, read into an existing folder."""
@@ -102,7 +120,7 @@ class Processor:
         folder = pathlib.Path(folder)
         self.tokenizer.save(folder)
         (folder / "answers.json").write_text(json.dumps(self.answers, indent=1) + "\n", encoding="utf-8")
-        spec = {"region_classes": self.region_classes, "mentions": self.mentions}
+        spec = {"region_classes": self.region_classes, "mentions": self.mentions, "annotators": self.annotators}
         (folder / "spec.json").write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -119,11 +137,12 @@ class Processor:
             raise DataError(f"{folder / 'spec.json'}: expected the keys region_classes and mentions")
         return cls(
             data=config.data,
-            model=config.model,
+            model=config.model.inputs,
             tokenizer=Tokenizer.from_folder(folder),
             answers=tuple(answers),
             region_classes={name: tuple(classes) for name, classes in spec["region_classes"].items()},
             mentions=spec["mentions"],
+            annotators=spec.get("annotators", False),  # runs of before have none
         )
 
     @property
@@ -144,16 +163,28 @@ class Processor:
     @property
     def num_examples(self) -> int:
         """K, examples of a row at most."""
-        return self.data.texts_per_row * self.data.examples_per_row
+        return self.data.texts_per_row * self.data.examples_per_row * self.data.apart
 
     @property
     def num_patches(self) -> int:
         """N, image tokens of a row: patches or regions."""
-        return self.data.row_patches or self.data.max_patches * self.model.num_images * self.data.examples_per_row
+        pictures = max(self.model.num_images, self.data.apart) * self.data.examples_per_row
+        copies = self.data.texts_per_row if self.data.copies else 1
+        return self.data.row_patches or self.data.max_patches * pictures * copies
 
     def count_patches(self, record: Record) -> int:
         """Image tokens that the record takes."""
         return self._images.count(record)
+
+    def tokens(self, text: str) -> Tokens:
+        """A text as the model reads it: with what `data.task` and `data.mask_last` put beside its words.
+
+        Raises:
+            DataError: the text holds no word.
+        """
+        opening = (self.tokenizer.vocab_size + self.data.task,) if self.data.task >= 0 else ()
+        ending = (self.tokenizer.mask_id,) if self.data.mask_last else ()
+        return self.tokenizer.encode(text, self.data.text_length, opening=opening, ending=ending)
 
     def truncates(self, text: str) -> bool:
         """Whether the text is longer than `data.text_length` tokens, and its end is not read.
@@ -161,7 +192,7 @@ class Processor:
         Raises:
             DataError: the text holds no word.
         """
-        return self._tokens(text).truncated
+        return self.tokens(text).truncated
 
     def unpacked(self) -> Processor:
         """The same processor with one record a row, as evaluation wants it."""
@@ -188,11 +219,30 @@ class Processor:
                 for augment in self._augmentations:
                     record = augment(record, rng)
                 sentences = record.texts
-            for p, sentence in enumerate(sentences):
-                self._put_text(row, e * self.data.texts_per_row + p, e + 1, p + 1, record, sentence)
-            if sentences:
-                start = self._put_images(row, start, e + 1, record)
+            for number, (shown, texts) in enumerate(self._segments(record, sentences)):
+                segment = e * self.data.apart + number + 1
+                # A row has several texts in one segment, or several segments of one text.
+                for p, sentence in enumerate(texts):
+                    self._put_text(row, segment - 1 + p, segment, p + 1, shown, sentence)
+                if texts:
+                    first = min(number, self.model.num_images - 1) if self.data.apart > 1 else 0
+                    start = self._put_images(row, start, segment, shown, first)
         return row
+
+    def _segments(self, record: Record, sentences: Sequence[Sentence]) -> Sequence[Entry]:
+        """What shares a segment: a record with its texts, with one of them, or one of its pictures with the text."""
+        apart, reads_regions = self.data.apart, self.model.image_stem == "regions"
+        if self.data.copies:
+            return [(record, [sentence]) for sentence in sentences]
+        if apart == 1:
+            return [(record, sentences)]
+        shown = record.regions if reads_regions else record.images
+        if len(shown) != apart:
+            raise DataError(
+                f"record {record.id} has {len(shown)} {'sets of region features' if reads_regions else 'pictures'}, "
+                f"config.data.apart is {apart}"
+            )
+        return [(record.alone(i), [sentence.about(i) for sentence in sentences]) for i in range(apart)]
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """Rows of equal sizes as one batch of numpy arrays."""
@@ -243,44 +293,54 @@ class Processor:
         }
         if self.answers:
             row["targets/answer"] = np.full(k, -1, np.int32)
+        if self.answers and (self.annotators or self.data.label_separator):
+            row["targets/answer_ids"] = np.full((k, MAX_ANSWERS), -1, np.int32)
+            row["targets/answer_points"] = np.zeros((k, MAX_ANSWERS), np.float32)
         if self.mentions:
             row["targets/word_boxes"] = np.zeros((t, MAX_BOXES, 4), np.float32)
-        if self._knows_regions:
+        if self.region_classes:
             row["targets/region_class"] = np.full((n, len(self.region_classes)), -1, np.int32)
+        if self._knows_centres:
             row["targets/region_centre"] = np.full((n, 2), -1, np.float32)
         return row
 
     def _put_text(self, row: Row, k: int, segment: int, part: int, record: Record, sentence: Sentence) -> None:
         try:
-            tokens = self._tokens(sentence.text)
+            tokens = self.tokens(sentence.text)
         except DataError as error:
             raise DataError(f"record {record.id}, text {sentence.id}: {error}") from error
-        part = part if self.data.texts_per_row > 1 else 0
+        part = part if self.data.texts_per_row > 1 and not self.data.copies else 0
         first = k * self.data.text_length
         here = slice(first, first + len(tokens.ids))
         row["text/ids"][here] = tokens.ids
-        row["text/positions"][here] = np.arange(len(tokens.ids))
+        row["text/positions"][here] = self._places[: len(tokens.ids)]
         row["text/segments"][here] = segment
         row["text/part"][here] = part
         row["examples"][k] = segment, part
         row["example_mask"][k] = True
         row["picture"][k] = record.picture
-        if self.answers and is_question(sentence):
+        if self.answers and sentence.answer:
             row["targets/answer"][k] = self._answer_ids.get(sentence.answer, len(self.answers))
+        if self.answers and self.data.label_separator:
+            found = label_points(self._answer_ids, labels_of(sentence, self.data.label_separator), sentence)
+            row["targets/answer_ids"][k], row["targets/answer_points"][k] = found
+        elif self.answers and sentence.answers and self.annotators:
+            found = answer_points(self._answer_ids, sentence.answers)
+            row["targets/answer_ids"][k], row["targets/answer_points"][k] = found
         if self.mentions:
             put_mentions(row["targets/word_boxes"][here], tokens.spans, sentence)
 
-    def _tokens(self, text: str) -> Tokens:
-        ending = (self.tokenizer.mask_id,) if self.data.mask_last else ()
-        return self.tokenizer.encode(text, self.data.text_length, ending=ending)
-
     @property
-    def _knows_regions(self) -> bool:
-        """Whether rows say what lies under each image token: of patches, where the source knows it."""
+    def _knows_centres(self) -> bool:
+        """Whether rows say where the object under each image token lies: of patches, where the source knows it."""
         return bool(self.region_classes) and self.model.image_stem != "regions"
 
-    def _put_images(self, row: Row, start: int, segment: int, record: Record) -> int:
-        """Lays the record's pictures from image token `start` on; returns where the next begins."""
+    def _put_images(self, row: Row, start: int, segment: int, record: Record, first: int) -> int:
+        """Lays the record's pictures from image token `start` on; returns where the next begins.
+
+        Args:
+            first: number of the first of them in its example.
+        """
         for number, fields in enumerate(self._images.read(record)):
             here = slice(start, start + len(next(iter(fields.values()))))
             if here.stop > self.num_patches:
@@ -290,9 +350,13 @@ class Processor:
                 )
             for name, value in fields.items():
                 row[f"image/{name}"][here] = value
-            row["image/index"][here] = number
+            row["image/index"][here] = first + number
             row["image/segments"][here] = segment
-            if self._knows_regions:
+            if self.region_classes and not self._knows_centres:
+                row["targets/region_class"][here] = detected_classes(
+                    record, number, self.data, len(self.region_classes)
+                )
+            if self._knows_centres:
                 rows, cols = fields["grid"][0]
                 targets = region_targets(record, number, (int(rows), int(cols)), len(self.region_classes))
                 if targets is not None:

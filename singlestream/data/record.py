@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
+from singlestream.data.official_vqa import accuracy
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mention:
@@ -23,15 +25,31 @@ class Mention:
     index: int = 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
-    """One text about the pictures of a record: a question with its answer, or a caption (answer "")."""
+    """One text about the pictures of a record: a question with its answer, or a caption (answer "").
+
+    `answers` are those of all annotators as they wrote them, where several were asked (VQA), and `answer` is then the
+    commonest. None is the answer of a question to which none is published. Texts with the same `group` are right
+    together or not at all, where consistency is counted (NLVR).
+    """
 
     id: str
     text: str
-    answer: str = ""
+    answer: str | None = ""
     kind: str = ""
     mentions: tuple[Mention, ...] = ()
+    answers: tuple[str, ...] = ()
+    group: str = ""
+
+    def score(self, said: str) -> float:
+        """Points, 0 to 1, of giving this answer: the VQA accuracy where several annotators were asked, else 0 or 1."""
+        return accuracy(said, self.answers) if self.answers else float(said == self.answer)
+
+    def about(self, number: int) -> Sentence:
+        """The text beside one picture alone, which then is the first."""
+        own = (dataclasses.replace(mention, index=0) for mention in self.mentions if mention.index == number)
+        return dataclasses.replace(self, mentions=tuple(own))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,8 +70,8 @@ class RegionFeatures:
 class Record:
     """One picture (or pair, or frames) with its texts.
 
-    `images` are uint8 [height, width, 3] arrays, or `regions` stand in their place: what a detector found in each
-    picture. `boxes[i]` and `classes[i]` say what lies where: a class of each attribute in the source's
+    `images` are uint8 [height, width, 3] arrays; `regions` stand in their place, or beside them: what a detector found
+    in each picture. `boxes[i]` and `classes[i]` say what lies where: a class of each attribute in the source's
     `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same for records that show the
     same picture, and fits into int32.
 
@@ -75,6 +93,19 @@ class Record:
             raise DataError(
                 f"record {self.id}: picture={self.picture} does not fit into int32; number the pictures anew"
             )
+
+    def alone(self, number: int) -> Record:
+        """The record with one of its pictures and what is known of that one."""
+        here = self.index == number
+        return dataclasses.replace(
+            self,
+            texts=tuple(text.about(number) for text in self.texts),
+            images=self.images[number : number + 1],
+            regions=self.regions[number : number + 1],
+            boxes=self.boxes[here],
+            classes=self.classes[here],
+            index=self.index[here] * 0,
+        )
 
 
 class DataError(ValueError):

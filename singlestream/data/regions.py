@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from jaxtyping import Float
 
 from singlestream.data.record import DataError, RegionFeatures
 
@@ -52,6 +56,18 @@ def region_features(
         classes=_columns(classes, count, np.int32),
         scores=_columns(scores, count, np.float32) if len(scores) == len(classes) else None,
     )
+
+
+def unit_boxes(boxes: Sequence[Sequence[Any]], width: int | float, height: int | float) -> Float[np.ndarray, "M 4"]:
+    """Boxes (x0, y0, x1, y1) in pixels, as people drew them, in [0, 1]; what leaves the picture is cut.
+
+    Raises:
+        ValueError: no numbers, or a picture without a size.
+    """
+    if not (width > 0 and height > 0):
+        raise ValueError(f"a picture of {width} x {height}")
+    corners = np.array(boxes, np.float32).reshape(len(boxes), 4)
+    return (corners / np.array([width, height, width, height], np.float32)).clip(0, 1)
 
 
 def _check(where: str, name: str, array: np.ndarray, rank: int, sizes: tuple[int, int]) -> None:

@@ -12,16 +12,18 @@ from singlestream.data.record import Sentence, Source
 class Survey:
     """What the texts of a split are.
 
-    `texts[i]` holds record i's texts without their ids and mentions; `mentions`: whether any word is known to name
-    something in its picture.
+    `texts[i]` holds record i's texts without their ids, groups, mentions and the annotators' answers; `mentions`:
+    whether any word is known to name something in its picture; `annotators`: whether several people answered any
+    question.
     """
 
     texts: tuple[tuple[Sentence, ...], ...]
     mentions: bool
+    annotators: bool
 
 
 def is_question(text: Sentence) -> bool:
-    """A text with an answer; one without is a caption."""
+    """A text with an answer, published or not; any other is a caption."""
     return text.answer != ""
 
 
@@ -47,10 +49,11 @@ class _Same:
 def _survey(same: _Same) -> Survey:
     texts: list[tuple[Sentence, ...]] = []
     shared: dict[Sentence, Sentence] = {}  # the same texts come again and again: keep one of each
-    mentions = False
+    mentions = annotators = False
     for i in range(len(same.source)):
         found = same.source.texts(i)
         mentions = mentions or any(text.mentions for text in found)
-        bare = (dataclasses.replace(text, id="", mentions=()) for text in found)
+        annotators = annotators or any(text.answers for text in found)
+        bare = (dataclasses.replace(text, id="", mentions=(), answers=(), group="") for text in found)
         texts.append(tuple(shared.setdefault(text, text) for text in bare))
-    return Survey(tuple(texts), mentions)
+    return Survey(tuple(texts), mentions, annotators)

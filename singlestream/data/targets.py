@@ -1,15 +1,18 @@
-"""What a record knows of its pictures, token by token: the object under a patch, the boxes that a word speaks of."""
+"""What a record knows: the object under each patch, the boxes that a word speaks of, what each annotator answered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int32
 
+from singlestream.config import DataConfig
+from singlestream.data.official_vqa import points
 from singlestream.data.record import DataError, Record, Sentence
 
 MAX_BOXES = 5  # boxes that the target "word_boxes" holds for one token; a word that names more keeps the first
+MAX_ANSWERS = 10  # different answers to one question that get points: VQA asks ten annotators
 MIN_COVER = 1 / 8  # of a patch (or of the object, if that is smaller) that an object has to cover to be named there
 
 
@@ -52,6 +55,27 @@ def region_targets(
     return classes, np.where(named[:, None], centres[best], -1).astype(np.float32)
 
 
+def detected_classes(record: Record, number: int, data: DataConfig, num_attributes: int) -> Int32[np.ndarray, "N A"]:
+    """What a detector says of the regions of picture `number` that are read: class + 1, -1 where it says nothing.
+
+    That is how `region_targets` counts, whose 0 is the background.
+
+    Raises:
+        DataError: the detector's classes have another number of attributes than the source.
+    """
+    found = record.regions[number]
+    classes = np.full((len(found.features), num_attributes), -1, np.int32)
+    if found.classes is not None:
+        if found.classes.shape[1] != num_attributes:
+            raise DataError(
+                f"record {record.id}: regions with classes of {found.classes.shape[1]} attributes, the source has "
+                f"{num_attributes}"
+            )
+        classes = np.where(found.classes >= 0, found.classes + 1, -1).astype(np.int32)
+    mean = np.full((int(data.mean_region), num_attributes), -1, np.int32)
+    return np.concatenate([mean, classes])[: data.max_patches]
+
+
 def put_mentions(boxes: Float[np.ndarray, "T 5 4"], spans: Sequence[tuple[int, int]], sentence: Sentence) -> None:
     """Gives each token the boxes of the mention that its characters belong to."""
     for mention in sentence.mentions:
@@ -62,3 +86,45 @@ def put_mentions(boxes: Float[np.ndarray, "T 5 4"], spans: Sequence[tuple[int, i
         for i, (start, end) in enumerate(spans):
             if start < mention.end and end > mention.start:
                 boxes[i] = kept
+
+
+def labels_of(text: Sentence, separator: str) -> tuple[str, ...]:
+    """The labels in a text's answer: what `separator` separates, without spaces around; "": the answer itself."""
+    if not text.answer or not separator:
+        return (text.answer,) if text.answer else ()
+    return tuple(dict.fromkeys(part.strip() for part in text.answer.split(separator) if part.strip()))
+
+
+def label_points(
+    answer_ids: Mapping[str, int], labels: Sequence[str], text: Sentence
+) -> tuple[Int32[np.ndarray, " 10"], Float[np.ndarray, " 10"]]:
+    """The labels in the form of `answer_points`: 1 for each that is known.
+
+    Raises:
+        DataError: more labels than there is room for.
+    """
+    known = [answer_ids[label] for label in labels if label in answer_ids]
+    if len(known) > MAX_ANSWERS:
+        raise DataError(f"text {text.id} has {len(known)} labels, more than {MAX_ANSWERS}: {text.answer!r}")
+    ids = np.full(MAX_ANSWERS, -1, np.int32)
+    ids[: len(known)] = known
+    return ids, (ids >= 0).astype(np.float32)
+
+
+def answer_points(
+    answer_ids: Mapping[str, int], answers: Sequence[str]
+) -> tuple[Int32[np.ndarray, " 10"], Float[np.ndarray, " 10"]]:
+    """Which of the known answers get points where annotators said `answers`, and how many: the VQA accuracy of each.
+
+    Teney et al. 2018 (section 3.1) and ViLT (section 4.3) take min(1, n / 3) of the n who said it; this is the official
+    average over annotators left out (`official_vqa.accuracy`), of ten 0.3, 0.6, 0.9 and 1, so that it is what the
+    evaluation counts.
+
+    Returns:
+        ids int32 [10], the answers with most points first and -1 where there is none left, and points float32 [10].
+    """
+    ids, found = np.full(MAX_ANSWERS, -1, np.int32), np.zeros(MAX_ANSWERS, np.float32)
+    known = [(answer_ids[said], score) for said, score in points(answers).items() if said in answer_ids]
+    for i, (number, score) in enumerate(known[:MAX_ANSWERS]):
+        ids[i], found[i] = number, score
+    return ids, found

@@ -117,25 +117,28 @@ class Tokenizer:
         """Ids of the pieces that continue a word, in order."""
         return tuple(sorted(i for token, i in self.vocabulary.items() if token.startswith(CONTINUES) and token != "##"))
 
-    def encode(self, text: str, max_length: int, *, ending: tuple[int, ...] = ()) -> Tokens:
+    def encode(
+        self, text: str, max_length: int, *, opening: tuple[int, ...] = (), ending: tuple[int, ...] = ()
+    ) -> Tokens:
         """`[CLS] words [SEP]` of at most `max_length` tokens; what is longer loses its end, and says so.
 
         Args:
+            opening: ids that stand between `[CLS]` and the words.
             ending: ids that stand between the words and `[SEP]`, however long the text is.
 
         Raises:
             DataError: the text holds no word.
         """
-        return self._encode(text, max_length, ending)
+        return self._encode(text, max_length, opening, ending)
 
-    def _encode_anew(self, text: str, max_length: int, ending: tuple[int, ...]) -> Tokens:
+    def _encode_anew(self, text: str, max_length: int, opening: tuple[int, ...], ending: tuple[int, ...]) -> Tokens:
         encoding = self._backend.encode(text, add_special_tokens=False)
         if not encoding.ids:
             raise DataError(f"the text {text!r} is empty: it holds no word or sign to read")
-        room = max_length - 2 - len(ending)
-        last = (*ending, self.sep_id)
-        ids = (self.cls_id, *encoding.ids[:room], *last)
-        spans = ((0, 0), *encoding.offsets[:room], *((0, 0) for _ in last))
+        first, last = (self.cls_id, *opening), (*ending, self.sep_id)
+        room = max_length - len(first) - len(last)
+        ids = (*first, *encoding.ids[:room], *last)
+        spans = (*((0, 0) for _ in first), *encoding.offsets[:room], *((0, 0) for _ in last))
         return Tokens(ids, spans, len(encoding.ids) > room)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

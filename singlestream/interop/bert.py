@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from singlestream.interop.parts import bert_layers, linear, masked_words, norm, text_embeddings
+from singlestream.interop.forms import forms_in, heads_of, join, words_form
+from singlestream.interop.parts import bert_layers, linear, norm, text_embeddings
 from singlestream.interop.plan import Plan, bert_sizes, bert_spec, legacy, prefix_of, shape_of
-from singlestream.interop.rules import Constant, Copy, Rules, Tensor
+from singlestream.interop.rules import Constant, Tensor
 from singlestream.model.config import ModelConfig
-from singlestream.model.heads import HeadConfig
 
 # Beginnings of all that a BERT has; whatever else a file has makes it another family's.
 PARTS = ("embeddings.", "encoder.layer.", "pooler.")
@@ -44,19 +44,14 @@ def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: st
         image_stem="regions",
         image_positions="constant",
     )
-    rules = [
+    body = [
         *text_embeddings(embeddings),
         *norm("embed/norm", f"{embeddings}LayerNorm"),
         *bert_layers("encoder/blocks", f"{prefix}encoder.layer.{{i}}"),
         *(linear("pooler/dense", f"{prefix}pooler.dense") if config.pooler else ()),
     ]
-    heads: dict[str, HeadConfig] = {}
-    copies: list[Copy] = []
-    predictions = "cls.predictions"
-    if f"{predictions}.bias" in tensors:
-        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
-        added, copies = masked_words("heads/mlm", predictions, f"{embeddings}word_embeddings.weight")
-        rules += added
+    found = forms_in(tensors, [words_form("cls.predictions", f"{embeddings}word_embeddings.weight")])
+    heads = heads_of(found)
     # Next sentence, and other tasks of text: nothing here is for them.
     unread = [key for key in tensors if key.startswith(TASKS[1:]) or key.endswith("embeddings.position_ids")]
     return Plan(
@@ -65,6 +60,6 @@ def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: st
         config=config,
         spec=bert_spec(shape_of(tensors, f"{embeddings}word_embeddings.weight")[0], heads),
         heads=heads,
-        rules=Rules(rules=rules, copies=copies, constants=[Constant(key=legacy(key)) for key in unread]),
+        rules=join(body, found, constants=[Constant(key=legacy(key)) for key in unread]),
         fresh=("embed/image/", "embed/modality/"),
     )

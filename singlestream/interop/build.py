@@ -20,11 +20,8 @@ from singlestream.interop.files import open_tensors, write_safetensors
 from singlestream.interop.params import read_params, write_params
 from singlestream.interop.plan import Plan, legacy
 from singlestream.interop.rules import Account, Tensor, WeightsError
-from singlestream.model.single_stream import SingleStream
-from singlestream.model.two_stream import TwoStream
-from singlestream.model.two_stream_config import TwoStreamConfig
+from singlestream.model.build import AnyModel, build_model
 
-PublishedModule = SingleStream | TwoStream
 VOCABULARIES = ("vocab.txt", "tokenizer.json")  # either tells a published model's words
 
 
@@ -61,15 +58,12 @@ def find_plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None,
     return dataclasses.replace(plan, config=dataclasses.replace(plan.config, dtype="float64")) if wide else plan
 
 
-def make_module(plan: Plan) -> PublishedModule:
+def make_module(plan: Plan) -> AnyModel:
     """The plan's model with fresh parameters."""
-    make: Any = TwoStream if isinstance(plan.config, TwoStreamConfig) else SingleStream
-    return make(plan.config, plan.spec, heads=plan.heads, rngs=nnx.Rngs(params=0))
+    return build_model(plan.config, plan.spec, heads=plan.heads, rngs=nnx.Rngs(params=0))
 
 
-def build(
-    plan: Plan, tensors: Mapping[str, Tensor], *, strict: bool = True, where: str
-) -> tuple[PublishedModule, Account]:
+def build(plan: Plan, tensors: Mapping[str, Tensor], *, strict: bool = True, where: str) -> tuple[AnyModel, Account]:
     """The model with the file's numbers.
 
     Args:
@@ -91,7 +85,7 @@ def build(
     return nnx.merge(graphdef, jax.tree.unflatten(tree, params)), account
 
 
-def read(path: Path, *, strict: bool = True) -> tuple[PublishedModule, Plan, Account]:
+def read(path: Path, *, strict: bool = True) -> tuple[AnyModel, Plan, Account]:
     """The model in a published folder or file.
 
     Raises:

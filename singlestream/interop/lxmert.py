@@ -6,11 +6,23 @@ models `lxrt_encoder.model.bert.`, beside a `logit_fc` that is one of VQA and GQ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from singlestream.batch import Spec
-from singlestream.interop.parts import answers, bert_layers, linear, masked_words, norm, qkv, text_embeddings, transform
+from singlestream.interop.forms import (
+    ANY,
+    Architecture,
+    HeadForm,
+    answers_form,
+    architecture,
+    forms_in,
+    heads_of,
+    join,
+    linear_form,
+    words_form,
+)
+from singlestream.interop.parts import bert_layers, linear, norm, qkv, text_embeddings, transform
 from singlestream.interop.plan import (
     Plan,
     activation,
@@ -18,17 +30,26 @@ from singlestream.interop.plan import (
     bert_spec,
     count_layers,
     kept,
+    labels_in,
     num_heads,
     prefix_of,
     shape_of,
 )
-from singlestream.interop.rules import Copy, Rule, Rules, Tensor, WeightsError
+from singlestream.interop.rules import Rule, Tensor, WeightsError
 from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
 
 BOX = 4
 OBJECTS = ("attr", "feat", "obj")  # what a masked region is asked: attribute, feature, class; one transform for all
 MAIN = {"transformers": "lxmert.", "authors": "bert."}
+FINE_TUNED = "lxrt_encoder.model."  # before the authors' MAIN in their fine-tuned models
+
+
+ARCHITECTURES = (
+    Architecture(name="LxmertForPreTraining", heads=("mlm", "itm"), optional=("vqa", *OBJECTS)),
+    Architecture(name="LxmertForQuestionAnswering", heads=("vqa",)),
+    Architecture(name="LxmertModel"),
+)
 
 
 def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> Plan | None:
@@ -38,31 +59,32 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
         return None
     dialect = "authors" if prefix.endswith(MAIN["authors"]) else "transformers"
     config = _config(tensors, settings or {}, prefix)
-    embeddings, encoder = f"{prefix}embeddings.", f"{prefix}encoder."
-    rules = [
-        *text_embeddings(embeddings),
-        *norm("embed/text/norm", f"{embeddings}LayerNorm"),
-        *linear("embed/image/features", f"{encoder}visn_fc.visn_fc"),
-        *norm("embed/image/norm", f"{encoder}visn_fc.visn_layer_norm"),
-        *linear("embed/image/boxes", f"{encoder}visn_fc.box_fc"),
-        *norm("embed/image/box_norm", f"{encoder}visn_fc.box_layer_norm"),
-        *bert_layers("text/blocks", f"{encoder}layer.{{i}}"),
-        *bert_layers("image/blocks", f"{encoder}r_layers.{{i}}"),
-        *_cross(f"{encoder}x_layers.{{i}}."),
-        *linear("pooler/text", f"{prefix}pooler.dense"),
-    ]
-    heads, copies = _heads(tensors, rules, prefix, prefix.removesuffix(MAIN[dialect]))
+    found = forms_in(tensors, _forms_beside(tensors, dialect, prefix))
+    heads = heads_of(found)
+    embeddings = f"{prefix}embeddings."
     spec = bert_spec(shape_of(tensors, f"{embeddings}word_embeddings.weight")[0], heads)
-    written = settings or _settings(config, spec, heads)
+    known = config_json(dialect, config, spec, heads)
     return Plan(
         family="lxmert",
         dialect=dialect,
         config=config,
         spec=spec,
         heads=heads,
-        rules=Rules(rules=rules, copies=copies, constants=kept(tensors, f"{embeddings}position_ids")),
-        settings=written if dialect == "transformers" else {"num_attention_heads": config.num_heads},
+        rules=join(body(config, dialect, prefix), found, constants=kept(tensors, f"{embeddings}position_ids")),
+        settings=(settings or known) if dialect == "transformers" else {**known, **labels_in(settings or {})},
     )
+
+
+def _forms_beside(tensors: Mapping[str, Tensor], dialect: str, prefix: str) -> list[HeadForm]:
+    """Those that the file can have: its answers lie anywhere, and are a pair's where they read as much as they hide."""
+    objects = f"{_outer(dialect, prefix)}obj_predict_head.decoder_dict"
+    found = [name for name in OBJECTS if f"{objects}.{name}.weight" in tensors]
+    before = prefix_of(tensors, "logit_fc.0.weight")
+    known = forms(dialect, prefix, before=before, objects=found)
+    if before is None:
+        return known
+    hidden, into = shape_of(tensors, f"{before}logit_fc.0.weight")
+    return [form for form in known if form.name != ("vqa" if into == hidden else "nlvr2")]
 
 
 def _config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: str) -> TwoStreamConfig:
@@ -99,6 +121,7 @@ def _config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: 
         fusion="none",
         activation=activation(settings.get("hidden_act", "gelu")),
         dropout=float(settings.get("hidden_dropout_prob", 0.1)),
+        attention_dropout=float(settings.get("attention_probs_dropout_prob", 0.1)),
     )
 
 
@@ -124,45 +147,76 @@ def _cross(theirs: str) -> list[Rule]:
     return rules
 
 
-def _heads(
-    tensors: Mapping[str, Tensor], rules: list[Rule], prefix: str, outer: str
-) -> tuple[dict[str, HeadConfig], list[Copy]]:
-    """The heads that lie beside the model, their rules added to `rules`."""
-    heads: dict[str, HeadConfig] = {}
-    copies: list[Copy] = []
-    predictions = f"{outer}cls.predictions"
-    if f"{predictions}.bias" in tensors:
-        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
-        heads["itm"] = HeadConfig(size=shape_of(tensors, f"{outer}cls.seq_relationship.weight")[0])
-        added, decoder = masked_words("heads/mlm", predictions, f"{prefix}embeddings.word_embeddings.weight")
-        rules += [*added, *linear("heads/itm/out", f"{outer}cls.seq_relationship")]
-        copies += decoder
-    objects = f"{outer}obj_predict_head"
-    found = [name for name in OBJECTS if f"{objects}.decoder_dict.{name}.weight" in tensors]
-    for name in found:
-        size = shape_of(tensors, f"{objects}.decoder_dict.{name}.weight")[0]
-        shares = "" if name == found[0] else found[0]
-        heads[name] = HeadConfig(kind="transform", size=size, source="image", shares=shares)
-        rules += linear(f"heads/{name}/out", f"{objects}.decoder_dict.{name}")
-    if found:
-        rules += transform(f"heads/{found[0]}", f"{objects}.transform")
-    before = prefix_of(tensors, "logit_fc.0.weight")
-    if before is not None:
-        hidden, into = shape_of(tensors, f"{before}logit_fc.0.weight")
-        name, source = ("nlvr2", "pairs") if into == hidden else ("vqa", "pooled")
-        size = shape_of(tensors, f"{before}logit_fc.3.weight")[0]
-        heads[name] = HeadConfig(kind="answers", size=size, source=source)
-        rules += answers(f"heads/{name}", f"{before}logit_fc")
-    return heads, copies
+def standard_prefix(dialect: str, heads: Collection[str]) -> str:
+    """What stands before a model's keys where it has these heads.
+
+    The authors' code opens what answers and no more as a fine-tuned model, everything else as a pre-trained one.
+    """
+    if dialect == "authors":
+        return f"{FINE_TUNED}{MAIN[dialect]}" if heads and set(heads) <= {"vqa", "nlvr2"} else MAIN[dialect]
+    return MAIN[dialect] if heads else ""
 
 
-def _settings(config: TwoStreamConfig, spec: Spec, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
-    """config.json where the file had none."""
-    kind = "ForPreTraining" if "mlm" in heads else "ForQuestionAnswering" if "vqa" in heads else "Model"
+def body(config: TwoStreamConfig, dialect: str, prefix: str) -> list[Rule]:
+    """Where the numbers of the model are that has no heads; alike in both dialects."""
+    embeddings, encoder = f"{prefix}embeddings.", f"{prefix}encoder."
+    return [
+        *text_embeddings(embeddings),
+        *norm("embed/text/norm", f"{embeddings}LayerNorm"),
+        *linear("embed/image/features", f"{encoder}visn_fc.visn_fc"),
+        *norm("embed/image/norm", f"{encoder}visn_fc.visn_layer_norm"),
+        *linear("embed/image/boxes", f"{encoder}visn_fc.box_fc"),
+        *norm("embed/image/box_norm", f"{encoder}visn_fc.box_layer_norm"),
+        *bert_layers("text/blocks", f"{encoder}layer.{{i}}"),
+        *bert_layers("image/blocks", f"{encoder}r_layers.{{i}}"),
+        *_cross(f"{encoder}x_layers.{{i}}."),
+        *linear("pooler/text", f"{prefix}pooler.dense"),
+    ]
+
+
+def forms(dialect: str, prefix: str, *, before: str | None = None, objects: Sequence[str] = OBJECTS) -> list[HeadForm]:
+    """The heads of the family.
+
+    Args:
+        before: what stands before `logit_fc`; None: what does in a file of this prefix.
+        objects: those of `OBJECTS` that are there; the first has the transform.
+    """
+    outer = _outer(dialect, prefix)
+    if before is None:
+        fine_tuned = outer.endswith(FINE_TUNED)
+        before = outer.removesuffix(FINE_TUNED) if fine_tuned else f"{outer}answer_head."
+    return [
+        words_form(f"{outer}cls.predictions", f"{prefix}embeddings.word_embeddings.weight"),
+        linear_form("itm", "pooled", f"{outer}cls.seq_relationship"),
+        *(_object(name, objects[0], f"{outer}obj_predict_head") for name in objects),
+        answers_form("vqa", "pooled", f"{before}logit_fc"),
+        answers_form("nlvr2", "pairs", f"{before}logit_fc"),
+    ]
+
+
+def _outer(dialect: str, prefix: str) -> str:
+    return prefix.removesuffix(MAIN[dialect])
+
+
+def _object(name: str, first: str, theirs: str) -> HeadForm:
+    decoder = f"{theirs}.decoder_dict.{name}"
+    rules = linear(f"heads/{name}/out", decoder)
+    shares = "" if name == first else first
+    return HeadForm(
+        name=name,
+        head=HeadConfig(kind="transform", size=ANY, source="image", shares=shares),
+        size_key=f"{decoder}.weight",
+        rules=rules if shares else [*rules, *transform(f"heads/{name}", f"{theirs}.transform")],
+    )
+
+
+def config_json(dialect: str, config: TwoStreamConfig, spec: Spec, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
+    """The settings that go with the weights, as far as the model tells them."""
+    if dialect == "authors":
+        return {"num_attention_heads": config.num_heads}
     sizes = {name: heads[name].size for name in ("vqa", "obj", "attr") if name in heads}
     return {
-        **bert_settings(config, spec, f"Lxmert{kind}", "lxmert"),
-        "attention_probs_dropout_prob": config.dropout,
+        **bert_settings(config, spec, architecture(ARCHITECTURES, heads).name, "lxmert"),
         "l_layers": config.num_layers,
         "r_layers": config.image_layers,
         "x_layers": config.num_cross,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from singlestream.interop.rules import (
@@ -11,7 +13,6 @@ from singlestream.interop.rules import (
     QKV_BIAS,
     QKV_KERNEL,
     SAME,
-    Copy,
     Layout,
     Rule,
 )
@@ -67,6 +68,16 @@ def bert_layers(ours: str, theirs: str) -> list[Rule]:
     ]
 
 
+def stack_of_one(rule: Rule) -> Rule:
+    """The rule of one layer that is a stack of layers here."""
+    inner = rule.layout
+    layout = Layout(
+        read=lambda *theirs: tuple(array[None] for array in inner.read(*theirs)),
+        write=lambda *ours: inner.write(*(array[0] for array in ours)),
+    )
+    return dataclasses.replace(rule, layout=layout)
+
+
 def vit_layers(ours: str, theirs: str) -> list[Rule]:
     """ViT's layers as transformers names them."""
     return [
@@ -94,25 +105,6 @@ def timm_layers(ours: str, theirs: str) -> list[Rule]:
 def transform(ours: str, theirs: str) -> list[Rule]:
     """Dense layer and LayerNorm before a decoder (BertPredictionHeadTransform)."""
     return [*linear(f"{ours}/hidden", f"{theirs}.dense"), *norm(f"{ours}/norm", f"{theirs}.LayerNorm")]
-
-
-def masked_words(ours: str, theirs: str, words: str) -> tuple[list[Rule], list[Copy]]:
-    """BERT's masked-language head `theirs` (BertLMPredictionHead), whose decoder is the table `words`.
-
-    transformers also writes the decoder's bias, which is the head's.
-    """
-    rules = [*transform(ours, f"{theirs}.transform"), one(f"{ours}/bias", f"{theirs}.bias")]
-    decoder = Copy(key=f"{theirs}.decoder.weight", of=words)
-    return rules, [decoder, Copy(key=f"{theirs}.decoder.bias", of=f"{theirs}.bias")]
-
-
-def answers(ours: str, theirs: str) -> list[Rule]:
-    """Linear, GELU, LayerNorm, Linear: the answer heads of LXMERT and ViLBERT."""
-    return [
-        *linear(f"{ours}/hidden", f"{theirs}.0"),
-        *norm(f"{ours}/norm", f"{theirs}.2"),
-        *linear(f"{ours}/out", f"{theirs}.3"),
-    ]
 
 
 def patches(size: int) -> Layout:

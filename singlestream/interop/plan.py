@@ -5,13 +5,22 @@ Each family is one file here with a function
     def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> Plan | None
 
 which knows its files by the names of what they hold, reads sizes from shapes and from `config.json` (`settings`), and
-returns None for any other family's.
+returns None for any other family's. Where the numbers of such a model are needs no file. It is said by
+
+    def body(config, dialect: str, prefix: str) -> list[Rule]            # without heads
+    def forms(dialect: str, prefix: str) -> list[HeadForm]               # every head that there can be
+    def standard_prefix(dialect: str, heads: Collection[str]) -> str     # before the keys of a file that has those
+    def config_json(dialect: str, config, spec, heads) -> dict[str, Any]
+    ARCHITECTURES: tuple[Architecture, ...]                              # of transformers, where it has the family
+    def rows(config, heads: Collection[str]) -> dict[str, Any]           # `Plan.rows`, where there are some
+
+of which `plan` makes use for a file, and `tuned.tuned_plan` for a run. A family that is only a start has `plan` alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from singlestream.batch import Spec
@@ -21,6 +30,7 @@ from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+LABELS = ("id2label", "label2id")  # names of a head's answers in `config.json`
 HEAD_WIDTH = 64  # of one attention head in every published model, where no config.json says otherwise
 
 
@@ -36,6 +46,7 @@ class Plan:
         settings: `config.json` as transformers wants it back; {} in dialects without one.
         fresh: for a start from a model of one modality, what it cannot have: beginnings of our paths. Such a plan is
             read and not written.
+        rows: how the family's rows are made, other than by default: fields of `DataConfig`.
     """
 
     family: str
@@ -46,6 +57,7 @@ class Plan:
     rules: Rules
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fresh: tuple[str, ...] = ()
+    rows: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def legacy(key: str) -> str:
@@ -93,6 +105,11 @@ def activation(name: str) -> str:
     return ACTIVATIONS[name]
 
 
+def activation_name(ours: str) -> str:
+    """The name for `config.json`, which `activation` reads as `ours`."""
+    return next(name for name, known in ACTIVATIONS.items() if known == ours)
+
+
 def kept(tensors: Mapping[str, Tensor], *keys: str) -> list[Constant]:
     """Buffers that a file may hold (`position_ids`), with what it holds: nothing here reads it, and it goes back."""
     return [Constant(key=key, value=tensors[key].read()) for key in keys if key in tensors]
@@ -114,6 +131,7 @@ def bert_sizes(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefi
         norm_eps=float(settings.get("layer_norm_eps", 1e-12)),
         activation=activation(settings.get("hidden_act", "gelu")),
         dropout=float(settings.get("hidden_dropout_prob", 0.1)),
+        attention_dropout=float(settings.get("attention_probs_dropout_prob", 0.1)),
         max_text_length=length,
         num_token_types=shape_of(tensors, f"{prefix}embeddings.token_type_embeddings.weight")[0],
         pooler=f"{prefix}pooler.dense.weight" in tensors,
@@ -135,15 +153,25 @@ def bert_settings(config: ModelConfig | TwoStreamConfig, spec: Spec, name: str, 
         "hidden_size": config.width,
         "num_attention_heads": config.num_heads,
         "intermediate_size": config.mlp_dim,
-        "hidden_act": next(name for name, ours in ACTIVATIONS.items() if ours == config.activation),
+        "hidden_act": activation_name(config.activation),
         "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
     }
 
 
 def numbered_labels(size: int) -> dict[str, Any]:
-    """`id2label` and `label2id` for a head whose labels nobody named, so that transformers builds it as large."""
-    names = {str(i): f"LABEL_{i}" for i in range(size)}
-    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+    """Labels of a head that nobody named, so that transformers builds it as large."""
+    return named_labels([f"LABEL_{i}" for i in range(size)])
+
+
+def named_labels(names: Sequence[str]) -> dict[str, Any]:
+    """`id2label` and `label2id` for the answers of a head, by id."""
+    return {"id2label": {str(i): name for i, name in enumerate(names)}, "label2id": {n: i for i, n in enumerate(names)}}
+
+
+def labels_in(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The names of answers that a `config.json` has."""
+    return {name: settings[name] for name in LABELS if name in settings}
 
 
 def bert_spec(vocab_size: int, heads: Mapping[str, HeadConfig]) -> Spec:

@@ -8,22 +8,18 @@ the features turned round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from singlestream.interop.parts import answers, bert_layers, linear, masked_words, norm, text_embeddings
+from singlestream.batch import Spec
+from singlestream.interop.forms import HeadForm, answers_form, forms_in, heads_of, join, linear_form, words_form
+from singlestream.interop.parts import bert_layers, linear, norm, text_embeddings
 from singlestream.interop.plan import Plan, bert_sizes, bert_spec, kept, prefix_of, shape_of
-from singlestream.interop.rules import Copy, Rule, Rules, Tensor, WeightsError
+from singlestream.interop.rules import Copy, Rule, Tensor, WeightsError
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
 
-# Our name -> theirs, and what the head reads. A projection, or with a hidden layer of the model's width.
-PROJECTIONS = {
-    "itm": ("itm_output", "pooled"),
-    "retrieval": ("rank_output", "pooled"),
-    "grounding": ("re_output", "image"),
-}
-HIDDEN = {"objects": ("region_classifier.net", "image"), "grounding": ("re_output", "image")}
+DIALECT, MAIN = "authors", "uniter."
 
 
 def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> Plan | None:
@@ -32,32 +28,21 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
     if prefix is None or f"{prefix}embeddings.word_embeddings.weight" not in tensors:
         return None
     config = _config(tensors, settings or {}, prefix)
-    text, image = f"{prefix}embeddings.", f"{prefix}img_embeddings."
-    rules = [
-        *text_embeddings(text),
-        *norm("embed/text/norm", f"{text}LayerNorm"),
-        *linear("embed/image/stem", f"{image}img_linear"),
-        *norm("embed/image/content_norm", f"{image}img_layer_norm"),
-        *linear("embed/image/position/project", f"{image}pos_linear"),
-        *norm("embed/image/position_norm", f"{image}pos_layer_norm"),
-        *norm("embed/image/norm", f"{image}LayerNorm"),
-        *bert_layers("encoder/blocks", f"{prefix}encoder.layer.{{i}}"),
-        *(linear("pooler/dense", f"{prefix}pooler.dense") if config.pooler else ()),
-    ]
-    outer = prefix.removesuffix("uniter.")
-    heads, copies = _heads(tensors, rules, outer, words=f"{text}word_embeddings.weight")
-    regression = f"{outer}feat_regress"
-    if f"{regression}.weight" in tensors:
-        copies.append(Copy(key=f"{regression}.weight", of=f"{image}img_linear.weight"))
+    found = forms_in(tensors, forms(DIALECT, prefix))
+    heads = heads_of(found)
+    spec = bert_spec(shape_of(tensors, f"{prefix}embeddings.word_embeddings.weight")[0], heads)
+    regression = f"{prefix.removesuffix(MAIN)}feat_regress"
+    turned = Copy(key=f"{regression}.weight", of=f"{prefix}img_embeddings.img_linear.weight")
     spare = [key for key in tensors if key.startswith((f"{regression}.net.", f"{regression}.bias"))]
+    constants = kept(tensors, f"{prefix}img_embeddings.mask_embedding.weight", *spare)
     return Plan(
         family="uniter",
-        dialect="authors",
+        dialect=DIALECT,
         config=config,
-        spec=bert_spec(shape_of(tensors, f"{text}word_embeddings.weight")[0], heads),
+        spec=spec,
         heads=heads,
-        rules=Rules(rules=rules, copies=copies, constants=kept(tensors, f"{image}mask_embedding.weight", *spare)),
-        settings={"num_attention_heads": config.num_heads, **(settings or {})},
+        rules=join(body(config, DIALECT, prefix), found, copies=[turned], constants=constants),
+        settings={**config_json(DIALECT, config, spec, heads), **(settings or {})},
     )
 
 
@@ -79,28 +64,41 @@ def _config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: 
     )
 
 
-def _heads(
-    tensors: Mapping[str, Tensor], rules: list[Rule], outer: str, *, words: str
-) -> tuple[dict[str, HeadConfig], list[Copy]]:
-    """The heads that lie beside the model, their rules added to `rules`."""
-    heads: dict[str, HeadConfig] = {}
-    copies: list[Copy] = []
-    predictions = f"{outer}cls.predictions"
-    if f"{predictions}.bias" in tensors:
-        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
-        added, decoder = masked_words("heads/mlm", predictions, words)
-        rules += added
-        copies += decoder
-    for name, (theirs, source) in PROJECTIONS.items():
-        if f"{outer}{theirs}.weight" in tensors:
-            heads[name] = HeadConfig(size=shape_of(tensors, f"{outer}{theirs}.weight")[0], source=source)
-            rules += linear(f"heads/{name}/out", f"{outer}{theirs}")
-    for name, (theirs, source) in HIDDEN.items():
-        if f"{outer}{theirs}.3.weight" in tensors:
-            size = shape_of(tensors, f"{outer}{theirs}.3.weight")[0]
-            heads[name] = HeadConfig(kind="transform", size=size, source=source)
-            rules += answers(f"heads/{name}", f"{outer}{theirs}")
-    if f"{outer}vqa_output.3.weight" in tensors:
-        heads["vqa"] = HeadConfig(kind="answers", size=shape_of(tensors, f"{outer}vqa_output.3.weight")[0])
-        rules += answers("heads/vqa", f"{outer}vqa_output")
-    return heads, copies
+def standard_prefix(dialect: str, heads: Collection[str]) -> str:
+    """What stands before the model's keys."""
+    return MAIN
+
+
+def body(config: ModelConfig, dialect: str, prefix: str) -> list[Rule]:
+    """Where the numbers of the model are that has no heads."""
+    text, image = f"{prefix}embeddings.", f"{prefix}img_embeddings."
+    return [
+        *text_embeddings(text),
+        *norm("embed/text/norm", f"{text}LayerNorm"),
+        *linear("embed/image/stem", f"{image}img_linear"),
+        *norm("embed/image/content_norm", f"{image}img_layer_norm"),
+        *linear("embed/image/position/project", f"{image}pos_linear"),
+        *norm("embed/image/position_norm", f"{image}pos_layer_norm"),
+        *norm("embed/image/norm", f"{image}LayerNorm"),
+        *bert_layers("encoder/blocks", f"{prefix}encoder.layer.{{i}}"),
+        *(linear("pooler/dense", f"{prefix}pooler.dense") if config.pooler else ()),
+    ]
+
+
+def forms(dialect: str, prefix: str) -> list[HeadForm]:
+    """The heads of the family; `grounding` is a projection, or has a hidden layer of the model's width."""
+    outer = prefix.removesuffix(MAIN)
+    return [
+        words_form(f"{outer}cls.predictions", f"{prefix}embeddings.word_embeddings.weight"),
+        linear_form("itm", "pooled", f"{outer}itm_output"),
+        linear_form("retrieval", "pooled", f"{outer}rank_output"),
+        linear_form("grounding", "image", f"{outer}re_output"),
+        answers_form("grounding", "image", f"{outer}re_output", kind="transform"),
+        answers_form("objects", "image", f"{outer}region_classifier.net", kind="transform"),
+        answers_form("vqa", "pooled", f"{outer}vqa_output"),
+    ]
+
+
+def config_json(dialect: str, config: ModelConfig, spec: Spec, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
+    """The settings that go with the weights, as far as shapes do not tell them."""
+    return {"num_attention_heads": config.num_heads}

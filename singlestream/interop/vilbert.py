@@ -9,13 +9,16 @@ model is in `vilbert_inputs`. A match is 0 in `itm`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from singlestream.interop.parts import answers, bert_layers, linear, masked_words, norm, one, text_embeddings, transform
+from singlestream.batch import Spec
+from singlestream.interop.forms import ANY, HeadForm, answers_form, forms_in, heads_of, join, linear_form, words_form
+from singlestream.interop.parts import bert_layers, linear, norm, one, text_embeddings, transform
 from singlestream.interop.plan import (
     Plan,
     activation,
+    activation_name,
     bert_spec,
     count_layers,
     kept,
@@ -23,25 +26,14 @@ from singlestream.interop.plan import (
     prefix_of,
     shape_of,
 )
-from singlestream.interop.rules import LINEAR, Copy, Rule, Rules, Tensor, WeightsError
+from singlestream.interop.rules import LINEAR, Rule, Tensor, WeightsError
 from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
 
 IMAGE_HEAD_WIDTH = 128  # of one attention head of the image, and across the streams, as published
 FUSIONS = {"mul": "product", "sum": "sum"}  # the authors' `fusion_method`
-# Our name -> theirs, and what the head reads: plain projections, and those with a hidden layer.
-PLAIN = {
-    "itm": ("cls.bi_seq_relationship", "pooled"),
-    "retrieval": ("vil_logit", "pooled"),
-    "entailment": ("vil_tri_prediction", "pooled"),
-    "grounding": ("vision_logit", "image"),
-    "words": ("linguisic_logit", "text"),
-}
-ANSWERS = {
-    "vqa": ("vil_prediction", "pooled"),
-    "gqa": ("vil_prediction_gqa", "pooled"),
-    "nlvr2": ("vil_binary_prediction", "pairs"),
-}
+DIALECT, MAIN = "authors", "bert."
+VQA = 1  # among the tasks of `vilbert_tasks.yml`
 
 
 def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> Plan | None:
@@ -53,30 +45,19 @@ def plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None) -> P
     if prefix is None:
         return None
     config = _config(tensors, settings or {}, prefix)
-    text, image = f"{prefix}embeddings.", f"{prefix}v_embeddings."
-    rules = [
-        *text_embeddings(text),
-        *norm("embed/text/norm", f"{text}LayerNorm"),
-        *linear("embed/image/features", f"{image}image_embeddings"),
-        *linear("embed/image/boxes", f"{image}image_location_embeddings"),
-        *norm("embed/image/norm", f"{image}LayerNorm"),
-        *bert_layers("text/blocks", f"{prefix}encoder.layer.{{i}}"),
-        *bert_layers("image/blocks", f"{prefix}encoder.v_layer.{{i}}"),
-        *_cross(f"{prefix}encoder.c_layer.{{i}}.", spare=config.spare),
-        *linear("pooler/text", f"{prefix}t_pooler.dense"),
-        *linear("pooler/image", f"{prefix}v_pooler.dense"),
-    ]
-    if config.num_tasks:
-        rules.append(one("embed/text/task/embedding", f"{text}task_embeddings.weight"))
-    heads, copies = _heads(tensors, rules, prefix)
+    found = forms_in(tensors, forms(DIALECT, prefix))
+    heads = heads_of(found)
+    text = f"{prefix}embeddings."
+    spec = bert_spec(shape_of(tensors, f"{text}word_embeddings.weight")[0], heads)
     return Plan(
         family="vilbert",
-        dialect="authors",
+        dialect=DIALECT,
         config=config,
-        spec=bert_spec(shape_of(tensors, f"{text}word_embeddings.weight")[0], heads),
+        spec=spec,
         heads=heads,
-        rules=Rules(rules=rules, copies=copies, constants=kept(tensors, f"{text}position_ids")),
-        settings={**_settings(config), **(settings or {})},
+        rules=join(body(config, DIALECT, prefix), found, constants=kept(tensors, f"{text}position_ids")),
+        settings={**config_json(DIALECT, config, spec, heads), **(settings or {})},
+        rows=rows(config, heads),
     )
 
 
@@ -122,6 +103,7 @@ def _config(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], prefix: 
         fusion=FUSIONS[settings.get("fusion_method", "mul")],
         activation=activation(settings.get("hidden_act", "gelu")),
         dropout=float(settings.get("hidden_dropout_prob", 0.1)),
+        attention_dropout=float(settings.get("attention_probs_dropout_prob", 0.1)),
     )
 
 
@@ -144,6 +126,35 @@ def _places(settings: Mapping[str, Any], name: str, usual: range, cross: int) ->
     return places
 
 
+def rows(config: TwoStreamConfig, heads: Collection[str]) -> dict[str, Any]:
+    """A region for the whole picture; where tasks have tokens, that of questions."""
+    return {"mean_region": True, **({"task": VQA} if config.num_tasks > VQA and "vqa" in heads else {})}
+
+
+def standard_prefix(dialect: str, heads: Collection[str]) -> str:
+    """What stands before the model's keys."""
+    return MAIN
+
+
+def body(config: TwoStreamConfig, dialect: str, prefix: str) -> list[Rule]:
+    """Where the numbers of the model are that has no heads."""
+    text, image = f"{prefix}embeddings.", f"{prefix}v_embeddings."
+    task = [one("embed/text/task/embedding", f"{text}task_embeddings.weight")]
+    return [
+        *text_embeddings(text),
+        *norm("embed/text/norm", f"{text}LayerNorm"),
+        *linear("embed/image/features", f"{image}image_embeddings"),
+        *linear("embed/image/boxes", f"{image}image_location_embeddings"),
+        *norm("embed/image/norm", f"{image}LayerNorm"),
+        *bert_layers("text/blocks", f"{prefix}encoder.layer.{{i}}"),
+        *bert_layers("image/blocks", f"{prefix}encoder.v_layer.{{i}}"),
+        *_cross(f"{prefix}encoder.c_layer.{{i}}.", spare=config.spare),
+        *linear("pooler/text", f"{prefix}t_pooler.dense"),
+        *linear("pooler/image", f"{prefix}v_pooler.dense"),
+        *(task if config.num_tasks else ()),
+    ]
+
+
 def _cross(theirs: str, *, spare: bool) -> list[Rule]:
     """A co-attention layer; each side's queries read the keys and values of the other."""
     rules: list[Rule] = []
@@ -163,39 +174,40 @@ def _cross(theirs: str, *, spare: bool) -> list[Rule]:
     return rules
 
 
-def _heads(tensors: Mapping[str, Tensor], rules: list[Rule], prefix: str) -> tuple[dict[str, HeadConfig], list[Copy]]:
-    """The heads that lie beside the model, their rules added to `rules`."""
-    outer = prefix.removesuffix("bert.")
-    heads: dict[str, HeadConfig] = {}
-    copies: list[Copy] = []
-    predictions = f"{outer}cls.predictions"
-    if f"{predictions}.bias" in tensors:
-        heads["mlm"] = HeadConfig(kind="vocabulary", size=shape_of(tensors, f"{predictions}.bias")[0], source="text")
-        added, decoder = masked_words("heads/mlm", predictions, f"{prefix}embeddings.word_embeddings.weight")
-        rules += added
-        copies += decoder
-    objects = f"{outer}cls.imagePredictions"
-    if f"{objects}.decoder.weight" in tensors:
-        size = shape_of(tensors, f"{objects}.decoder.weight")[0]
-        heads["objects"] = HeadConfig(kind="transform", size=size, source="image")
-        rules += [
-            *transform("heads/objects", f"{objects}.transform"),
-            *linear("heads/objects/out", f"{objects}.decoder"),
-        ]
-    for name, (theirs, source) in PLAIN.items():
-        if f"{outer}{theirs}.weight" in tensors:
-            heads[name] = HeadConfig(size=shape_of(tensors, f"{outer}{theirs}.weight")[0], source=source)
-            rules += linear(f"heads/{name}/out", f"{outer}{theirs}")
-    for name, (theirs, source) in ANSWERS.items():
-        if f"{outer}{theirs}.logit_fc.3.weight" in tensors:
-            theirs = f"{outer}{theirs}.logit_fc"
-            heads[name] = HeadConfig(kind="answers", size=shape_of(tensors, f"{theirs}.3.weight")[0], source=source)
-            rules += answers(f"heads/{name}", theirs)
-    normed = f"{outer}vil_prediction.main"
-    if f"{normed}.3.weight_v" in tensors:
-        heads["vqa"] = HeadConfig(kind="weight_norm", size=shape_of(tensors, f"{normed}.3.weight_v")[0])
-        rules += [*_weight_norm("heads/vqa/hidden", f"{normed}.0"), *_weight_norm("heads/vqa/out", f"{normed}.3")]
-    return heads, copies
+def forms(dialect: str, prefix: str) -> list[HeadForm]:
+    """The heads of both layouts; `vqa` is that of the second, or of the first."""
+    outer = prefix.removesuffix(MAIN)
+    return [
+        words_form(f"{outer}cls.predictions", f"{prefix}embeddings.word_embeddings.weight"),
+        _objects(f"{outer}cls.imagePredictions"),
+        linear_form("itm", "pooled", f"{outer}cls.bi_seq_relationship"),
+        linear_form("retrieval", "pooled", f"{outer}vil_logit"),
+        linear_form("entailment", "pooled", f"{outer}vil_tri_prediction"),
+        linear_form("grounding", "image", f"{outer}vision_logit"),
+        linear_form("words", "text", f"{outer}linguisic_logit"),
+        answers_form("vqa", "pooled", f"{outer}vil_prediction.logit_fc"),
+        answers_form("gqa", "pooled", f"{outer}vil_prediction_gqa.logit_fc"),
+        answers_form("nlvr2", "pairs", f"{outer}vil_binary_prediction.logit_fc"),
+        _normed_answers(f"{outer}vil_prediction.main"),
+    ]
+
+
+def _objects(theirs: str) -> HeadForm:
+    return HeadForm(
+        name="objects",
+        head=HeadConfig(kind="transform", size=ANY, source="image"),
+        size_key=f"{theirs}.decoder.weight",
+        rules=[*transform("heads/objects", f"{theirs}.transform"), *linear("heads/objects/out", f"{theirs}.decoder")],
+    )
+
+
+def _normed_answers(theirs: str) -> HeadForm:
+    return HeadForm(
+        name="vqa",
+        head=HeadConfig(kind="weight_norm", size=ANY),
+        size_key=f"{theirs}.3.weight_v",
+        rules=[*_weight_norm("heads/vqa/hidden", f"{theirs}.0"), *_weight_norm("heads/vqa/out", f"{theirs}.3")],
+    )
 
 
 def _weight_norm(ours: str, theirs: str) -> list[Rule]:
@@ -206,12 +218,13 @@ def _weight_norm(ours: str, theirs: str) -> list[Rule]:
     ]
 
 
-def _settings(config: TwoStreamConfig) -> dict[str, Any]:
+def config_json(dialect: str, config: TwoStreamConfig, spec: Spec, heads: Mapping[str, HeadConfig]) -> dict[str, Any]:
     """The authors' names for what the file's shapes do not say."""
     return {
-        "hidden_act": config.activation,
-        "v_hidden_act": config.activation,
+        "hidden_act": activation_name(config.activation),
+        "v_hidden_act": activation_name(config.activation),
         "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
         "num_attention_heads": config.num_heads,
         "v_num_attention_heads": config.image_heads,
         "bi_num_attention_heads": config.cross_heads,

@@ -16,6 +16,7 @@ from singlestream.batch import Array
 from singlestream.model.attention.attend import attend, merge_heads, split_heads
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer, zeros
+from singlestream.model.noise import drop_path, dropout, split_off
 from singlestream.model.visibility import Visibility
 
 
@@ -85,28 +86,12 @@ def layer_norm(
     )
 
 
-def dropout(x: Float[Array, ...], rate: float, key: jax.Array | None) -> Float[Array, ...]:
-    """Inverted dropout; the identity where `key` is None."""
-    if key is None or rate == 0.0:
-        return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-    return jnp.where(keep, x / (1.0 - rate), 0).astype(x.dtype)
-
-
-def drop_path(x: Float[Array, "B L D"], rate: Float[Array, ""], key: jax.Array | None) -> Float[Array, "B L D"]:
-    """Stochastic depth (Huang et al. 2016): a row's whole branch is dropped, the others scaled up."""
-    if key is None:
-        return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, (x.shape[0], 1, 1))
-    return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), 0)
-
-
 class SelfAttention(nnx.Module):
     """Multi-head attention of the stream to itself; query, key and value projections are one array [D, 3, D]."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.num_heads, self.implementation = config.num_heads, config.attention
-        self.dtype = compute_dtype(config)
+        self.dtype, self.dropout_rate = compute_dtype(config), config.attention_dropout
         shape, kind = (config.width, config.width), param_dtype(config)
         init = initializer("dense", config)
         self.kernel = nnx.Param(jnp.stack([init(rngs.params(), shape, kind) for _ in range(3)], axis=1))
@@ -114,15 +99,27 @@ class SelfAttention(nnx.Module):
         self.out = dense(config, config.width, config.width, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "B L D"], visibility: Visibility, *, weights: bool = False
+        self,
+        x: Float[Array, "B L D"],
+        visibility: Visibility,
+        *,
+        key: jax.Array | None = None,
+        weights: bool = False,
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B H L L"] | None]:
+        """`key` is of the dropout of attention weights."""
+        q, k, v = self.project(x)
+        out, attention = attend(
+            q, k, v, visibility, implementation=self.implementation, rate=self.dropout_rate, key=key, weights=weights
+        )
+        return self.out(merge_heads(out)), attention
+
+    def project(self, x: Float[Array, "B L D"]) -> list[Float[Array, "B L H C"]]:
+        """Queries, keys and values."""
         kernel, bias = self.kernel[...].astype(self.dtype), self.bias[...].astype(self.dtype)
         # One flat product, as in `Dense`.
         flat = x.reshape(-1, x.shape[-1]) @ kernel.reshape(kernel.shape[0], -1) + bias.reshape(-1)
         qkv = flat.reshape(*x.shape[:2], *bias.shape)
-        q, k, v = (split_heads(qkv[:, :, i], self.num_heads) for i in range(3))
-        out, attention = attend(q, k, v, visibility, implementation=self.implementation, weights=weights)
-        return self.out(merge_heads(out)), attention
+        return [split_heads(qkv[:, :, i], self.num_heads) for i in range(3)]
 
 
 class FeedForward(nnx.Module):
@@ -155,16 +152,26 @@ class Block(nnx.Module):
         depth_rate: Float[Array, ""],
         key: jax.Array | None = None,
         weights: bool = False,
+        attention: Callable[..., tuple[Array, Array | None]] | None = None,
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B H L L"] | None]:
-        """One layer. `depth_rate` is this layer's rate of stochastic depth; `key` None switches all noise off."""
+        """One layer.
+
+        Args:
+            depth_rate: this layer's rate of stochastic depth.
+            key: None switches all noise off.
+            attention: called in place of the layer's own (`caching`).
+        """
+        key, attention_key = split_off(key, self.attention.dropout_rate)
         keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
 
         def residual(x: Array, branch: Array, drop_key: jax.Array | None, depth_key: jax.Array | None) -> Array:
             branch = dropout(branch, self.dropout_rate, drop_key)
             return x + (drop_path(branch, depth_rate, depth_key) if self.has_depth else branch)
 
-        branch, attention = self.attention(self.attention_norm(x) if self.pre else x, visibility, weights=weights)
+        branch, found = (attention or self.attention)(
+            self.attention_norm(x) if self.pre else x, visibility, key=attention_key, weights=weights
+        )
         x = residual(x, branch, keys[0], keys[1])
         x = x if self.pre else self.attention_norm(x)
         x = residual(x, self.mlp(self.mlp_norm(x) if self.pre else x), keys[2], keys[3])
-        return (x if self.pre else self.mlp_norm(x)), attention
+        return (x if self.pre else self.mlp_norm(x)), found

@@ -18,7 +18,7 @@ SIZES: dict[str, tuple[int, int, int, int]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "norm": ("pre", "post"),
     "activation": ("gelu", "gelu_tanh", "relu"),
-    "direction": ("full", "prefix"),
+    "direction": ("full", "prefix", "causal"),
     "text_positions": position_names("text"),
     "image_positions": position_names("image"),
     "position_init": ("normal", "fourier"),
@@ -39,7 +39,7 @@ REGION_POSITIONS = ("boxes", "boxes7", "constant")  # encodings that read region
 LEAST: dict[str, int] = {
     **dict.fromkeys(("width", "num_layers", "num_heads", "mlp_dim", "max_text_length", "num_token_types"), 1),
     **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim"), 1),
-    **dict.fromkeys(("norm_eps", "embed_norm_eps", "embed_std", "patch_margin", "first_image_type"), 0),
+    **dict.fromkeys(("norm_eps", "embed_norm_eps", "embed_std", "patch_margin", "first_image_type", "late_layers"), 0),
 }
 
 
@@ -49,6 +49,9 @@ class ModelConfig:
 
     width: int = 96
     num_layers: int = 4
+    # So many more layers on text and image, after `num_layers` on the text alone (VisualBERT without early fusion); 0:
+    # all layers read both.
+    late_layers: int = 0
     num_heads: int = 3
     mlp_dim: int = 384
 
@@ -61,8 +64,10 @@ class ModelConfig:
     image_norm: str = "none"
     embed_norm_eps: float = 0.0  # of these three; 0: norm_eps
     dropout: float = 0.0
+    attention_dropout: float = 0.0  # of attention weights
     stochastic_depth: float = 0.0  # of the last layer; grows linearly from 0
     # `prefix`: the picture reads itself, a text reads itself and the picture. Needed for several texts a picture.
+    # `causal`: moreover a text token reads no later one, as for captions.
     direction: str = "full"
 
     text_positions: str = "learned"
@@ -106,7 +111,7 @@ class ModelConfig:
             raise ValueError(
                 f"config.model.width={self.width} is not divisible by config.model.num_heads={self.num_heads}"
             )
-        for name in ("dropout", "stochastic_depth"):
+        for name in ("dropout", "attention_dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"config.model.{name}={getattr(self, name)}: must be in [0, 1)")
         self._check_image()
@@ -119,10 +124,10 @@ class ModelConfig:
                 f"config.model.image_positions={self.image_positions!r} does not go with config.model.image_stem="
                 f"{self.image_stem!r}: regions have {', '.join(REGION_POSITIONS)} or none, patches any of the others"
             )
-        if self.image_cls and self.direction == "prefix":
+        if self.image_cls and self.direction != "full":
             raise ValueError(
-                "config.model.image_cls=True does not go with config.model.direction='prefix': texts that share a "
-                "picture have no class token of their own"
+                f"config.model.image_cls=True does not go with config.model.direction={self.direction!r}: texts that "
+                "share a picture have no class token of their own"
             )
         last = self.first_image_type + self.num_images
         if self.modality == "image" and last > self.num_token_types:
@@ -139,6 +144,16 @@ class ModelConfig:
         width, num_layers, num_heads, mlp_dim = SIZES[size]
         sizes = dict(width=width, num_layers=num_layers, num_heads=num_heads, mlp_dim=mlp_dim)
         return cls(**{**sizes, **changes})
+
+    @property
+    def depth(self) -> int:
+        """Layers in all."""
+        return self.num_layers + self.late_layers
+
+    @property
+    def inputs(self) -> ModelConfig:
+        """What the data has to know of the model; two-stream models have the like."""
+        return self
 
     @property
     def window(self) -> int:

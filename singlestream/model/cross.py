@@ -11,8 +11,9 @@ from jaxtyping import Float
 
 from singlestream.batch import Array
 from singlestream.model.attention.attend import attend, merge_heads, split_heads
-from singlestream.model.block import Block, FeedForward, dense, dropout, layer_norm
+from singlestream.model.block import Block, FeedForward, dense, layer_norm
 from singlestream.model.config import ModelConfig
+from singlestream.model.noise import dropout, split_off
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.model.visibility import Visibility
 
@@ -41,6 +42,7 @@ class CrossAttention(nnx.Module):
 
     def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, rngs: nnx.Rngs):
         self.num_heads, self.dropout_rate = config.cross_heads, config.dropout
+        self.attention_dropout_rate = config.attention_dropout
         self.query = dense(reader, reader.width, config.cross_width, rngs=rngs)
         self.key = dense(reader, read.width, config.cross_width, rngs=rngs)
         self.value = dense(reader, read.width, config.cross_width, rngs=rngs)
@@ -58,7 +60,10 @@ class CrossAttention(nnx.Module):
     ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
         """`visibility` is the reader's, `towards` the stream that is read."""
         q, k, v = (split_heads(y, self.num_heads) for y in (self.query(x), self.key(other), self.value(other)))
-        out, attention = attend(q, k, v, visibility, weights=weights)
+        key, attention_key = split_off(key, self.attention_dropout_rate)
+        out, attention = attend(
+            q, k, v, visibility, rate=self.attention_dropout_rate, key=attention_key, weights=weights
+        )
         # Beside its own stream a token may be alone; what it would read then hangs on how far the row is padded.
         reads = visibility.mask().any(-1)[:, :, None, None]
         branch = dropout(self.out(merge_heads(jnp.where(reads, out, 0))), self.dropout_rate, key)

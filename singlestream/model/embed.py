@@ -8,9 +8,10 @@ from flax import nnx
 from jaxtyping import Float, Int32
 
 from singlestream.batch import IMAGE, TEXT, Array, Batch, BatchError, Patches, Regions, Spec, Stream, Text
-from singlestream.model.block import compute_dtype, dense, dropout, layer_norm, param_dtype
+from singlestream.model.block import compute_dtype, dense, layer_norm, param_dtype
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer
+from singlestream.model.noise import dropout
 from singlestream.model.positions import build_position
 
 
@@ -48,6 +49,17 @@ class TextEmbed(nnx.Module):
         """The sum, before the LayerNorm."""
         x = self.token(text.ids) + self.type(text.types)
         return x if self.position is None else x + self.position(text).astype(x.dtype)
+
+    def of_words(self, words: Int32[Array, "B N A"]) -> Float[Array, "B N D"]:
+        """The mean of the position vectors of each region's words (`Regions.words`); 0 where it has none.
+
+        VisualBERT's position of a region whose words are known (Li et al. 2019, section 3.2), beside the regions' own.
+        """
+        places = jnp.maximum(words, 0).reshape(words.shape[0], -1)
+        vectors = self.position(Text(ids=places, positions=places)).reshape(*words.shape, -1)
+        counted = (words >= 0).astype(vectors.dtype)
+        total = jnp.einsum("bna,bnad->bnd", counted, vectors)
+        return total / jnp.maximum(counted.sum(-1, keepdims=True), 1)
 
 
 class LinearStem(nnx.Module):
@@ -190,10 +202,17 @@ class StreamEmbed(nnx.Module):
         self.modality = Modality(config, rngs=rngs)
         self.norm = embed_norm(config, config.embed_norm, rngs=rngs)
 
+    def of_text(self, text: Text) -> Float[Array, "B T D"]:
+        """Text tokens as they stand in the stream, without noise."""
+        x = self.modality.text(self.text(text))
+        return x if self.norm is None else self.norm(x)
+
     def __call__(self, batch: Batch, *, key: jax.Array | None = None) -> Stream:
         text, image = batch.text, batch.image
         token_type = self.text.type(jnp.ones((), jnp.int32)) if self.token_types else None
         parts = [self.modality.text(self.text(text)), self.modality.image(self.image(image, token_type), image.index)]
+        if isinstance(image, Regions) and image.words is not None:
+            parts[1] = parts[1] + self.text.of_words(image.words).astype(parts[1].dtype)
         segments, part = [text.segments, image.segments], [text.part, image.part]
         if self.cls is not None:
             x = self.cls(batch.examples, parts[0].dtype)

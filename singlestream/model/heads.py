@@ -12,11 +12,11 @@ from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import Array, BatchError, Encoded
-from singlestream.model.block import ACTIVATIONS, Dense, dense, gelu, layer_norm
+from singlestream.model.block import ACTIVATIONS, Dense, dense, gelu, layer_norm, param_dtype
 from singlestream.model.config import ModelConfig
 from singlestream.model.weight_norm import WeightNormDense
 
-KINDS = ("linear", "classifier", "answers", "weight_norm", "transform", "vocabulary", "regions")
+KINDS = ("linear", "classifier", "answers", "weight_norm", "transform", "vocabulary", "regions", "constant")
 Projection = Dense | WeightNormDense
 SOURCES = ("pooled", "pairs", "second_last", "text", "image")
 
@@ -30,7 +30,8 @@ class HeadConfig:
             GELU, LayerNorm, Linear, as LXMERT's and ViLBERT's); `weight_norm` (Linear, ReLU, Linear, both weights
             normalised, as the first ViLBERT's); `transform` (Linear, activation, LayerNorm, Linear); `vocabulary`
             (BERT's masked-language head, the same with the table of word embeddings as the last projection);
-            `regions` (how well each text token and each region go together, VisualBERT's for Flickr30k Entities).
+            `regions` (how well each text token and each region go together, VisualBERT's for Flickr30k Entities);
+            `constant` (learned numbers that read nothing, as CLIP's temperature).
         size: numbers that come out; the vocabulary's size for `vocabulary`; for `regions` the width of the queries.
         source: `pooled` [B, K, D]; `pairs`, the pooled vectors of two successive examples side by side [B, K / 2, 2 D];
             `second_last` [B, K, D], see `pooling.second_last`; `text` [B, T, D] (also for `regions`) or `image`
@@ -39,6 +40,7 @@ class HeadConfig:
         norm_eps: of the classifier's LayerNorm; 0: the model's.
         shares: name of another `transform` head that differs in its size alone, and whose Linear and LayerNorm this
             one uses, too.
+        start: what a `constant` is at the start.
     """
 
     kind: str = "linear"
@@ -47,6 +49,7 @@ class HeadConfig:
     layer: int = 0
     norm_eps: float = 0.0
     shares: str = ""
+    start: float = 0.0
 
     def __post_init__(self) -> None:
         for name, valid in (("kind", KINDS), ("source", SOURCES)):
@@ -56,6 +59,8 @@ class HeadConfig:
             raise ValueError(f"head: layer={self.layer} goes with source='text' or 'image', not with {self.source!r}")
         if self.shares and self.kind != "transform":
             raise ValueError(f"head: shares={self.shares!r} goes with kind='transform', not with {self.kind!r}")
+        if self.start and self.kind != "constant":
+            raise ValueError(f"head: start={self.start} goes with kind='constant', not with {self.kind!r}")
         if self.kind == "regions" and self.source != "text":
             raise ValueError(f"head: kind='regions' goes with source='text', not with {self.source!r}")
 
@@ -74,9 +79,12 @@ class Head(nnx.Module):
         trunk: Head | None = None,
         rngs: nnx.Rngs,
     ):
-        if not 0 <= head.layer <= config.num_layers:
-            raise ValueError(f"head: layer={head.layer}, but config.model.num_layers={config.num_layers}")
+        if not 0 <= head.layer <= config.depth:
+            raise ValueError(f"head: layer={head.layer}, but the model has {config.depth} layers")
         self.head, self.activation = head, config.activation
+        if head.kind == "constant":
+            self.constant = nnx.Param(jnp.full((head.size,), head.start, param_dtype(config)))
+            return
         width = 2 * config.width if head.source == "pairs" else config.width
         if head.kind == "linear":
             self.out: Projection = dense(config, width, head.size, rngs=rngs)
@@ -128,6 +136,8 @@ class Head(nnx.Module):
         return jnp.einsum("btc,bnc->btn", self.query(text), self.key(image)) / math.sqrt(self.head.size)
 
     def _logits(self, x: Array) -> Array:
+        if self.head.kind == "constant":
+            return jnp.broadcast_to(self.constant[...], (*x.shape[:-1], self.head.size))
         if self.head.kind == "linear":
             return self.out(x)
         if self.head.kind == "classifier":

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from singlestream.batch import Batch, Encoded, Spec, check_batch
+from singlestream.batch import Batch, BatchError, Encoded, Spec, Stream, check_batch
 from singlestream.model.config import ModelConfig
 from singlestream.model.embed import StreamEmbed
 from singlestream.model.encoder import Encoder
 from singlestream.model.heads import HeadConfig, build_heads
+from singlestream.model.late_fusion import LateFusion
 from singlestream.model.pooling import Pooler, second_last
 from singlestream.model.ranges import check_ranges
 from singlestream.model.visibility import Visibility
@@ -32,7 +34,7 @@ class SingleStream(nnx.Module):
     ):
         self.config = config
         self.embed = StreamEmbed(config, spec, rngs=rngs)
-        self.encoder = Encoder(config, rngs=rngs)
+        self.encoder = (LateFusion if config.late_layers else Encoder)(config, rngs=rngs)
         self.pooler = Pooler(config, rngs=rngs)
         table = self.embed.text.token
         self.heads = nnx.Dict(build_heads(heads or {}, lambda head: config, table=table, rngs=rngs))
@@ -50,14 +52,21 @@ class SingleStream(nnx.Module):
             ("text.ids", text.ids, words, f"the size of the vocabulary is {words}"),
             ("text.types", text.types, types, f"config.model.num_token_types is {types}"),
         ]
+        limit = f"config.model.max_text_length is {length}"
         if config.text_positions == "learned":
-            tables.append(("text.positions", text.positions, length, f"config.model.max_text_length is {length}"))
+            tables.append(("text.positions", text.positions, length, limit))
         if config.num_images > 1:
             number = config.num_images
             tables.append(("image.index", batch.image.index, number, f"config.model.num_images is {number}"))
+        aligned = getattr(batch.image, "words", None)
+        if aligned is not None:
+            _check_reads_words(config)
+            tables.append(("image.words", aligned + (aligned == -1), length, f"{limit}, and -1 is no word"))
         check_ranges(tables)
 
-    def __call__(self, batch: Batch, *, key: jax.Array | None = None, attention: bool = False) -> Encoded:
+    def __call__(
+        self, batch: Batch, *, key: jax.Array | None = None, attention: bool = False, direction: str | None = None
+    ) -> Encoded:
         """Encodes a batch.
 
         Args:
@@ -65,6 +74,7 @@ class SingleStream(nnx.Module):
             key: of dropout and stochastic depth; None switches them off.
             attention: also return the weights of every layer: `attention["self"]` [layers, B, H, L, L], text tokens
                 first, then image tokens, then the class tokens of `config.image_cls`.
+            direction: who sees whom this time, one of `config.direction`'s choices; by default that.
 
         Raises:
             BatchError: what `check` finds.
@@ -74,14 +84,7 @@ class SingleStream(nnx.Module):
         embed_key, encoder_key = (None, None) if key is None else jax.random.split(key)
         stream = self.embed(batch, key=embed_key)
         num_text, num_image = text.ids.shape[1], batch.image.segments.shape[1]
-        visibility = Visibility(
-            segments=stream.segments,
-            part=stream.part,
-            modality=stream.modality,
-            direction=self.config.direction,
-            num_text=num_text,
-            slots=text.slots,
-        )
+        visibility = self.sees(batch, stream, direction)
         x, hidden, weights = self.encoder(stream.x, visibility, key=encoder_key, attention=attention)
         states = x[:, :num_text]
         extra = {}
@@ -96,4 +99,26 @@ class SingleStream(nnx.Module):
             extra=extra,
             hidden=hidden,
             attention=None if weights is None else {"self": weights},
+        )
+
+    def sees(self, batch: Batch, stream: Stream, direction: str | None = None) -> Visibility:
+        """Who sees whom in the stream that `embed` made of a batch."""
+        text, length = batch.text, stream.segments.shape[1]
+        return Visibility(
+            segments=stream.segments,
+            part=stream.part,
+            modality=stream.modality,
+            place=jnp.pad(text.positions, ((0, 0), (0, length - text.ids.shape[1]))),
+            direction=direction or self.config.direction,
+            num_text=text.ids.shape[1],
+            slots=text.slots,
+        )
+
+
+def _check_reads_words(config: ModelConfig) -> None:
+    if config.image_positions != "constant" or config.text_positions == "none":
+        raise BatchError(
+            "image.words: only a model with config.model.image_positions='constant' and positions of its text "
+            f"(VisualBERT) reads them, this one has image_positions={config.image_positions!r}, text_positions="
+            f"{config.text_positions!r}"
         )

@@ -25,12 +25,14 @@ def _lxmert(width: int, heads: int, mlp_dim: int, text: int, image: int, cross: 
     )
 
 
-def _vilbert(width: int, layers: int, heads: int, cross: int) -> dict[str, Any]:
+def _vilbert(
+    width: int, layers: int, heads: int, cross: int, image_width: int = 1024, image_heads: int = 8
+) -> dict[str, Any]:
     """ViLBERT: before each of the image's layers, and of the text's last ones, the streams read each other."""
     return dict(
         **dict(width=width, num_layers=layers, num_heads=heads, mlp_dim=4 * width),
-        **dict(image_width=1024, image_layers=cross, image_heads=8, image_mlp_dim=1024),
-        **dict(cross="paired", cross_width=1024, cross_heads=8),
+        **dict(image_width=image_width, image_layers=cross, image_heads=image_heads, image_mlp_dim=image_width),
+        **dict(cross="paired", cross_width=image_width, cross_heads=image_heads),
         **dict(cross_after_text=tuple(range(layers - cross, layers)), cross_after_image=tuple(range(cross))),
         **dict(box_numbers=5, region_norm="sum", fusion="product", spare=True),
     )
@@ -42,6 +44,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "lxmert": _lxmert(768, 12, 3072, text=9, image=5, cross=5),
     "lxmert_tiny": _lxmert(96, 3, 384, text=2, image=1, cross=2),
     "vilbert": _vilbert(768, 12, 12, cross=6),
+    "vilbert_tiny": _vilbert(96, 4, 3, cross=2, image_width=96, image_heads=3),
     **{f"vilbert_{n}": _vilbert(768, 12, 12, cross=n) for n in (2, 4, 8)},
     **{f"vilbert_large_{n}": _vilbert(1024, 24, 16, cross=n) for n in (2, 4, 6)},
 }
@@ -99,6 +102,7 @@ class TwoStreamConfig:
     norm_eps: float = 1e-12
     activation: str = "gelu"
     dropout: float = 0.0
+    attention_dropout: float = 0.0  # of attention weights
     embed_std: float = 0.02
     layers: str = "unrolled"  # of the stacks of one stream; cross layers are always unrolled
     remat: str = "none"
@@ -157,6 +161,11 @@ class TwoStreamConfig:
         return cls(**{**SIZES[size], **changes})
 
     @property
+    def inputs(self) -> ModelConfig:
+        """What the data has to know of the model: a single stream that reads the same."""
+        return self.image_side
+
+    @property
     def num_cross(self) -> int:
         return len(self.cross_after_text)
 
@@ -189,6 +198,7 @@ class TwoStreamConfig:
             norm_eps=self.norm_eps,
             activation=self.activation,
             dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
             text_norm=True,
             max_text_length=self.max_text_length,
             num_token_types=self.num_token_types,
@@ -200,3 +210,6 @@ class TwoStreamConfig:
             remat=self.remat,
             dtype=self.dtype,
         )
+
+
+ModelSettings = ModelConfig | TwoStreamConfig

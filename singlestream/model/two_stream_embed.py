@@ -10,9 +10,10 @@ from flax import nnx
 from jaxtyping import Float, Int32
 
 from singlestream.batch import Array, Batch, BatchError, Patches, Regions, Spec, Text
-from singlestream.model.block import compute_dtype, dense, dropout, layer_norm
+from singlestream.model.block import compute_dtype, dense, layer_norm
 from singlestream.model.cross import Streams
 from singlestream.model.embed import TextEmbed, embedding
+from singlestream.model.noise import dropout
 from singlestream.model.positions.image_boxes import box_features
 from singlestream.model.two_stream_config import TwoStreamConfig
 

@@ -44,7 +44,16 @@ def build_objectives(config: Config, spec: Spec) -> dict[str, Objective]:
 
 
 def _check_others(name: str, objective: Objective, config: Config) -> None:
+    objective.check(config)
     train = config.train
+    for other in objective.needs:
+        if not config.objectives.get(other, 0) > 0:
+            raise ConfigError(f"config.objectives.{name} needs config.objectives.{other} above 0, too")
+    if objective.needs_average and not train.ema_decay > 0:
+        raise ConfigError(
+            f"config.objectives.{name} needs a moving average of the parameters as its teacher: set "
+            "config.train.ema_decay (ALBEF: 0.995)"
+        )
     # A packed row holds others itself.
     if objective.needs_others and train.batch_size == train.accumulate and config.data.examples_per_row == 1:
         raise ConfigError(

@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32
 
 from singlestream.batch import Array, Batch, Encoded, Spec
-from singlestream.model.config import ModelConfig
+from singlestream.config import Config
 from singlestream.model.heads import HeadConfig
+from singlestream.model.two_stream_config import ModelSettings
 
-Encode = Callable[[Batch], Encoded]
+T = TypeVar("T")
 Heads = Mapping[str, Callable[[Encoded], Array]]
 Sums = tuple[Float[Array, ""], Float[Array, ""]]  # (sum, count): divided only after all devices and parts are added
 Metrics = dict[str, Sums]
+
+
+@runtime_checkable
+class Encode(Protocol):
+    """The model as objectives call it, see `total.SharedEncode`.
+
+    Attributes:
+        heads: the model's heads by name.
+        teacher: the same for the moving average of the parameters, without noise (see `Objective.needs_average`).
+    """
+
+    heads: Heads
+    teacher: Any
+
+    def __call__(self, batch: Batch, *, direction: str | None = None) -> Encoded:
+        """Encodes; calls with the same `Batch` object are computed once, also between objectives.
+
+        Args:
+            direction: who sees whom, of a single stream; by default as the model's settings say.
+        """
+
+    def view(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` returned when this name was first asked for: a changed batch that several objectives read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,20 +54,30 @@ class Objective:
 
     Attributes:
         targets: the entries of `Batch.targets` that the loss reads.
+        needs: other objectives that a run must have, too; they run before this one.
         needs_others: whether the loss takes other rows of a batch, as negatives; a part of one row is then refused.
+        needs_average: whether the loss reads `encode.teacher`; a run without `config.train.ema_decay` is then refused.
         terms: which metrics are losses, and the weight of each within this objective.
     """
 
-    targets: ClassVar[tuple[str, ...]] = ()
-    needs_others: ClassVar[bool] = False
+    targets: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    needs_others: bool = False
+    needs_average: bool = False
 
     def __init__(self, options: Any):
         self.options = options
         self.terms: dict[str, float] = {"loss": 1.0}
 
-    def heads(self, config: ModelConfig, spec: Spec) -> dict[str, HeadConfig]:
-        """The heads that the loss calls; ValueError where the model or the data cannot serve them."""
+    def heads(self, config: ModelSettings, spec: Spec) -> dict[str, HeadConfig]:
+        """The heads that the loss calls; ValueError where the model or the data cannot serve them.
+
+        Called before anything else: what the loss has to know of the model, the objective notes here.
+        """
         raise NotImplementedError
+
+    def check(self, config: Config) -> None:
+        """Raises ConfigError where other settings of the run do not go with this objective."""
 
     def init_state(self, spec: Spec) -> dict[str, Array]:
         """What the objective keeps between steps; saved with the run."""
@@ -55,7 +89,7 @@ class Objective:
         """Sums and counts of the losses (see `terms`) and metrics of a batch.
 
         Args:
-            encode: the model; calls with the same `Batch` object are computed once, also between objectives.
+            encode: the model.
             heads: the model's heads by name.
             batch: rows whose `example_mask` is False do not count.
             spec: sizes and special ids.
@@ -84,3 +118,49 @@ def cross_entropy(
     nll = jax.nn.logsumexp(logits, axis=-1) - jnp.where(chosen, logits, 0).sum(-1)
     hits = (logits.argmax(-1) == labels).astype(logits.dtype)
     return masked_sum(nll, known), masked_sum(hits, mask)
+
+
+def region_cross_entropy(
+    logits: Float[Array, "B N C"], classes: Int32[Array, "B N A"], mask: Bool[Array, "B N"], spec: Spec
+) -> tuple[Sums, Sums]:
+    """`cross_entropy` of every attribute of what lies at image tokens, added up.
+
+    Of the C logits each attribute has its own `spec.region_classes` + 1; its class 0 is the background, -1 not known.
+    """
+    losses, hits, start = [], [], 0
+    for attribute, size in enumerate(spec.region_classes):
+        loss, hit = cross_entropy(logits[..., start : start + size + 1], classes[..., attribute], mask)
+        losses.append(loss)
+        hits.append(hit)
+        start += size + 1
+    return add(losses), add(hits)
+
+
+def add(sums: list[Sums]) -> Sums:
+    return sum((s for s, _ in sums), jnp.zeros(())), sum((c for _, c in sums), jnp.zeros(()))
+
+
+def divergence(wanted: Float[Array, "*S C"], logits: Float[Array, "*S C"], mask: Bool[Array, "*S"]) -> Sums:
+    """Sums of KL(softmax(wanted) || softmax(logits)) where the mask is True; no gradient for `wanted`.
+
+    Logits of -inf, in both alike, leave a class out.
+    """
+    wanted = jax.lax.stop_gradient(jax.nn.log_softmax(wanted, axis=-1))
+    found = jax.nn.log_softmax(logits, axis=-1)
+    there = wanted > -jnp.inf
+    terms = jnp.exp(wanted) * (jnp.where(there, wanted, 0) - jnp.where(there, found, 0))
+    return masked_sum(terms.sum(-1), mask)
+
+
+def unit(x: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
+    """Vectors of length 1, in float32 or wider; what is 0 stays 0."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
+
+
+def image_tokens_of(batch: Batch) -> Bool[Array, "B K N"]:
+    """True where an image token belongs to an example: of its segment, and of its part or of all parts."""
+    image, examples = batch.image, batch.examples
+    segment = image.segments[:, None, :] == examples[:, :, :1]
+    part = (image.part[:, None, :] == 0) | (image.part[:, None, :] == examples[:, :, 1:])
+    return segment & part & (image.segments[:, None, :] != 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float
 
 from singlestream.batch import Array
 from singlestream.model.heads import HeadConfig
@@ -57,9 +57,10 @@ class Objective(base.Objective):
         }
 
     def loss(self, encode, heads, batch, spec, key, state):
-        encoded = encode(batch)
-        region_loss, region_hits = self._regions(heads["locate_region"](encoded), batch.targets["region_class"], spec)
-        image_mask = batch.image.segments > 0
+        encoded, image_mask = encode(batch), batch.image.segments > 0
+        region_loss, region_hits = base.region_cross_entropy(
+            heads["locate_region"](encoded), batch.targets["region_class"], image_mask, spec
+        )
         centre = batch.targets["region_centre"]
         centre_loss, centre_hits = self._places(
             heads["locate_centre"](encoded), centre, image_mask & (centre[..., 0] >= 0)
@@ -75,18 +76,6 @@ class Objective(base.Objective):
             "word_accuracy": word_hits,
         }
         return metrics, state
-
-    def _regions(
-        self, logits: Float[Array, "B N C"], classes: Int32[Array, "B N A"], spec
-    ) -> tuple[base.Sums, base.Sums]:
-        """Class 0 of each attribute is the background; -1 (padding) does not count."""
-        sums, start = [], 0
-        for attribute, size in enumerate(spec.region_classes):
-            part = logits[..., start : start + size + 1]
-            labels = classes[..., attribute]
-            sums.append(base.cross_entropy(part, labels, labels >= 0))
-            start += size + 1
-        return _add([loss for loss, _ in sums]), _add([hits for _, hits in sums])
 
     def _places(
         self, logits: Float[Array, "B S C"], place: Float[Array, "B S 2"], mask: Bool[Array, "B S"]
@@ -104,7 +93,3 @@ def single_centre(boxes: Float[Array, "B T M 4"]) -> tuple[Float[Array, "B T 2"]
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     total = jnp.where(present[..., None], centres, 0).sum(-2)
     return total, present.sum(-1) == 1
-
-
-def _add(sums: list[base.Sums]) -> base.Sums:
-    return sum((s for s, _ in sums), jnp.zeros(())), sum((c for _, c in sums), jnp.zeros(()))

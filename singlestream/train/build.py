@@ -12,18 +12,18 @@ from flax import nnx
 
 from singlestream.batch import Batch, Spec
 from singlestream.config import Config, ConfigError
+from singlestream.data.overlap import joined, picture_ids, read_ids, write_ids
 from singlestream.data.pipeline import priors, training_texts
 from singlestream.data.processor import Processor
 from singlestream.data.record import Source
 from singlestream.data.sources import open_split, split_names
-from singlestream.data.survey import is_question
+from singlestream.model.build import AnyModel, build_model
 from singlestream.model.heads import HeadConfig
-from singlestream.model.single_stream import SingleStream
 from singlestream.objectives import build_objectives
 from singlestream.train.checkpoint import steps
 from singlestream.train.cluster import sync
 from singlestream.train.folder import RunFolder
-from singlestream.train.initial import Initial, adopt_heads, initial_tokenizer
+from singlestream.train.initial import Initial, adopt_heads, initial_tokenizer, origin
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,8 @@ class Run:
     objectives: dict[str, Any]
     heads: dict[str, HeadConfig]
 
-    def make_model(self) -> nnx.Module:
-        rngs = nnx.Rngs(params=self.config.seed)
-        return SingleStream(self.config.model, self.spec, heads=self.heads, rngs=rngs)
+    def make_model(self) -> AnyModel:
+        return build_model(self.config.model, self.spec, heads=self.heads, rngs=nnx.Rngs(params=self.config.seed))
 
     def heads_of_other_classes(self, other: Processor | Initial) -> list[str]:
         """Heads that learn answers or region classes which are others, or in another order, than those of `other`.
@@ -131,7 +130,7 @@ def _check_targets(run: Run) -> None:
                 f"config.objectives.{name} needs the target {missing[0]!r}, which the source "
                 f"{data.name!r} does not give; it gives {', '.join(sorted(have)) or 'none'}"
             )
-        if "answer" in objective.targets and not any(is_question(text) for text in training_texts(run.source, data)):
+        if "answer" in objective.targets and not any(text.answer for text in training_texts(run.source, data)):
             raise ConfigError(
                 f"config.objectives.{name} needs texts with an answer: config.data.texts={data.texts!r} and "
                 f"config.data.kinds={data.kinds} leave none"
@@ -145,8 +144,16 @@ def _keep(run: Run) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     run.processor.save(part)
+    before = read_ids(RunFolder.at(run.config.init).pictures) if run.config.init else {}
+    if ids := joined(picture_ids(run.source), before):
+        write_ids(part / folder.pictures.name, ids)
     for file in sorted(part.iterdir()):
         file.replace(folder.path / file.name)
     part.rmdir()
     folder.write_json(folder.heads, {name: dataclasses.asdict(head) for name, head in run.heads.items()})
     folder.write_json(folder.priors, priors(run.source, run.config.data))
+    began_with = origin(run.config)
+    if began_with is None:
+        folder.published.unlink(missing_ok=True)  # of a start with other settings, of which nothing else is left
+    else:
+        folder.write_json(folder.published, began_with)

@@ -8,6 +8,7 @@ from singlestream.batch import Batch, Patches
 from singlestream.model.attention.slotted import is_slotted
 from singlestream.model.config import ModelConfig
 from singlestream.model.embed import conv_sides
+from singlestream.model.two_stream_config import ModelSettings, TwoStreamConfig
 
 # Dense bfloat16 peaks of one jax device in FLOP/s, from the vendors' data sheets. The first name found in the device's
 # kind counts. Others, CPUs among them, get no figure.
@@ -33,7 +34,7 @@ def peak_flops(device_kind: str) -> float | None:
     return next((peak for name, peak in PEAKS.items() if name in device_kind), None)
 
 
-def train_flops(config: ModelConfig, batch: Batch) -> float:
+def train_flops(config: ModelSettings, batch: Batch) -> float:
     """FLOPs of the encoder for one step on such a batch, forward and backward (2 x forward), without recomputation.
 
     Counted as they are computed, two a multiplication with addition, padding included: projections, scores and
@@ -41,12 +42,36 @@ def train_flops(config: ModelConfig, batch: Batch) -> float:
     stem of the image tokens. Heads and norms are left out.
     """
     (rows, num_text), num_image = batch.text.ids.shape, batch.image.segments.shape[1]
+    if isinstance(config, TwoStreamConfig):
+        return 3.0 * 2.0 * rows * _two_streams(config, num_text, num_image)
     length = num_text + num_image
-    scores = length**2
+    scores, alone = length**2, num_text**2
     if is_slotted(config.attention, config.direction, batch.text.slots):
-        scores = num_text * (num_text // batch.text.slots + num_image) + num_image**2
-    layer = length * (4 * config.width**2 + 2 * config.width * config.mlp_dim) + 2 * scores * config.width
-    return 3.0 * 2.0 * rows * (config.num_layers * layer + num_image * _stem(config, batch))
+        alone = num_text * (num_text // batch.text.slots)
+        scores = alone + num_text * num_image + num_image**2
+    both = _layer(config, length, scores)
+    first = _layer(config, num_text, alone) if config.late_layers else both
+    layers = config.num_layers * first + config.late_layers * both
+    return 3.0 * 2.0 * rows * (layers + num_image * _stem(config, batch))
+
+
+def _layer(config: ModelConfig, length: int, scores: int) -> int:
+    """Multiplications of one layer on so many tokens and pairs of them."""
+    return length * (4 * config.width**2 + 2 * config.width * config.mlp_dim) + 2 * scores * config.width
+
+
+def _two_streams(config: TwoStreamConfig, num_text: int, num_image: int) -> int:
+    """Multiplications for one row: both stacks, the layers that cross, and the projection of the regions."""
+    text, image, width = config.text_side, config.image_side, config.cross_width
+    own = [_layer(side, n, n**2) for side, n in ((text, num_text), (image, num_image))]
+    # Each token asks and gives its result back in one direction, and is read (key and value) in the other.
+    cross = sum(n * width * (side.width * 4) for side, n in ((text, num_text), (image, num_image)))
+    cross += 2 * 2 * num_text * num_image * width
+    after = sum(own) if config.cross == "shared" else 0  # layers of BERT, or feed-forward layers alone
+    if config.cross == "paired":
+        after = sum(2 * n * side.width * side.mlp_dim for side, n in ((text, num_text), (image, num_image)))
+    stem = num_image * (config.region_dim + config.box_numbers) * image.width
+    return config.num_layers * own[0] + config.image_layers * own[1] + config.num_cross * (cross + after) + stem
 
 
 def _stem(config: ModelConfig, batch: Batch) -> int:

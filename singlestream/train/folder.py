@@ -53,6 +53,8 @@ class RunFolder:
     config = property(lambda self: self.path / "config.json")
     heads = property(lambda self: self.path / "heads.json")
     priors = property(lambda self: self.path / "priors.json")
+    pictures = property(lambda self: self.path / "pictures.npz")  # ids of those trained on, with those of config.init
+    published = property(lambda self: self.path / "published.json")  # of a run that began with published weights
     metrics = property(lambda self: self.path / "metrics.jsonl")
     checkpoints = property(lambda self: self.path / "checkpoints")
     profile = property(lambda self: self.path / "profile")

@@ -6,19 +6,22 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from singlestream.config import Config, ConfigError
+from singlestream.config import Config, DataConfig
 from singlestream.data.processor import Processor
 from singlestream.data.text import Tokenizer
 from singlestream.interop.build import answer_names, by_path, has_vocabulary, read, read_plan
 from singlestream.interop.plan import Plan
+from singlestream.interop.tuned import family_heads, family_rows, origin_of
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
+from singlestream.model.two_stream_config import ModelSettings, TwoStreamConfig
 from singlestream.train import checkpoint
 from singlestream.train.errors import FolderError
 from singlestream.train.folder import RunFolder
 
+USUAL = DataConfig()
 # What the config decides also where published weights say what the model is: how it computes, and its noise.
-OWN = ("dropout", "stochastic_depth", "layers", "remat", "dtype", "attention")
+OWN = ("dropout", "attention_dropout", "stochastic_depth", "layers", "remat", "dtype", "attention")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,28 +45,34 @@ def adopt_model(config: Config) -> Config:
 
     A start from a model of one modality fills what it can of the config's own model.
 
-    Raises:
-        ConfigError: a model that train.py does not train.
+    Rows are made as its family reads them for these objectives, except where the config says other than by default.
     """
     plan = published_plan(config)
     if plan is None or plan.fresh:
         return config
-    if not isinstance(plan.config, ModelConfig):
-        raise ConfigError(
-            f"config.init={config.init!r} is a two-stream model ({plan.family}): train.py trains single streams"
-        )
-    own = {name: getattr(config.model, name) for name in OWN}
-    return dataclasses.replace(config, model=dataclasses.replace(plan.config, **own))
+    own = {name: getattr(config.model, name) for name in OWN if hasattr(config.model, name)}
+    own = {name: value for name, value in own.items() if hasattr(plan.config, name)}
+    if isinstance(plan.config, ModelConfig):
+        own["pooler"] = True  # fresh where the weights have none: all that a family has heads for have one
+    rows = family_rows(plan, config.objectives)
+    said = {name: getattr(config.data, name) for name in rows if getattr(config.data, name) != getattr(USUAL, name)}
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(plan.config, **own),
+        data=dataclasses.replace(config.data, **{**rows, **said}),
+    )
 
 
 def adopt_heads(config: Config, heads: Mapping[str, HeadConfig]) -> dict[str, HeadConfig]:
-    """The objectives' heads, or those of published weights that have one of the same name and size."""
+    """The objectives' heads, in the form that the family of published weights in `config.init` has for them."""
     plan = published_plan(config)
-    published = {} if plan is None else plan.heads
-    return {
-        name: published[name] if name in published and published[name].size == head.size else head
-        for name, head in heads.items()
-    }
+    return dict(heads) if plan is None else family_heads(plan, heads)
+
+
+def origin(config: Config) -> dict[str, Any] | None:
+    """What the run has to keep so that it can be written as published weights are; None where it cannot be."""
+    plan = published_plan(config)
+    return None if plan is None else origin_of(plan)
 
 
 def initial_tokenizer(config: Config) -> Tokenizer | None:
@@ -101,7 +110,7 @@ def read_initial(config: Config) -> Initial:
         module, plan, _ = read(folder.path)
         return Initial(
             where=f"{folder.path} ({plan.family}, {plan.dialect})",
-            params=_taken(by_path(module), plan),
+            params=_taken(by_path(module), plan, config.model),
             answers=answer_names(plan),
             region_classes={},
         )
@@ -116,11 +125,17 @@ def read_initial(config: Config) -> Initial:
     )
 
 
-def _taken(params: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """Without what the weights do not have and a start leaves fresh."""
+def _taken(params: Mapping[str, Any], plan: Plan, model: ModelSettings) -> dict[str, Any]:
+    """Without what the weights do not have and a start leaves fresh.
+
+    A text of its own stream has the first of BERT's layers, as the authors of LXMERT (9 of 12) and ViLBERT start.
+    """
     if not plan.fresh:
         return dict(params)
     found = {path: array for path, array in params.items() if not path.startswith(plan.fresh)}
     # BERT's LayerNorm of the embeddings also fits a model that has one for the text alone.
     beside = {path.replace("embed/", "embed/text/"): found[path] for path in found if path.startswith("embed/norm/")}
+    if isinstance(model, TwoStreamConfig):
+        layers = {path: found[path] for path in found if path.startswith("encoder/blocks/")}
+        beside |= {path.replace("encoder/", "text/", 1): layers[path][: model.num_layers] for path in layers}
     return found | beside

@@ -19,9 +19,9 @@ from singlestream.train.paths import map_with_path, paths
 
 # Weight decay takes the weights of linear maps; not biases, gains of norms, embeddings or position tables.
 DECAYED = r"(^|/)kernel$"
-# Muon takes the matrices of the stacked blocks; Adam everything else. Such a kernel is [layers, inputs, ..., outputs]:
+# Muon takes the matrices of stacked layers; Adam everything else. Such a kernel is [layers, inputs, ..., outputs]:
 # what stands between (query, key and value in one array) counts matrices, as the layers do.
-MUON = r"(^|/)blocks/.*kernel$"
+MUON = r"(^|/)(blocks|cross)/.*kernel$"
 _MATRIX = MuonDimensionNumbers(reduction_axis=1, output_axis=-1)
 
 Schedule = Callable[[jax.Array], jax.Array]

@@ -52,14 +52,14 @@ def without_picture(run: Run) -> dict[str, float]:
 
 def baselines(texts: Iterable[Sentence], priors: Mapping[str, Any]) -> dict[str, float]:
     """{"vqa/majority_accuracy": share, "vqa/blind_accuracy": share} over the texts that are questions."""
-    hits = [
-        (text.answer == priors["majority"], text.answer == blind_answer(dict(priors), text.text))
+    scores = [
+        (text.score(priors["majority"]), text.score(blind_answer(dict(priors), text.text)))
         for text in texts
         if text.answer
     ]
-    if not hits:
+    if not scores:
         return {}
-    majority, blind = np.mean(hits, axis=0).tolist()
+    majority, blind = np.mean(scores, axis=0).tolist()
     return {"vqa/majority_accuracy": majority, "vqa/blind_accuracy": blind}
 
 

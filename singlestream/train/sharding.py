@@ -21,11 +21,11 @@ AXES = ("data", "fsdp", "tensor")
 # stacked blocks are [layers, inputs, outputs], of attention [layers, inputs, 3, outputs]: what widens is split by its
 # outputs over `tensor`, what narrows by its inputs, so that attention and feed-forward layer need one reduction each.
 TABLE: tuple[tuple[str, PartitionSpec], ...] = (
-    (r"blocks/attention/kernel$", PartitionSpec(None, "fsdp", None, "tensor")),
-    (r"blocks/attention/bias$", PartitionSpec(None, None, "tensor")),
-    (r"blocks/mlp/up/kernel$", PartitionSpec(None, "fsdp", "tensor")),
-    (r"blocks/mlp/up/bias$", PartitionSpec(None, "tensor")),
-    (r"blocks/.*(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
+    (r"(blocks|cross/\w+)/attention/kernel$", PartitionSpec(None, "fsdp", None, "tensor")),
+    (r"(blocks|cross/\w+)/attention/bias$", PartitionSpec(None, None, "tensor")),
+    (r"(blocks|cross)/.*(up|query|key|value)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
+    (r"(blocks|cross)/.*(up|query|key|value)/bias$", PartitionSpec(None, "tensor")),
+    (r"(blocks|cross)/.*(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
     (r"embedding$", PartitionSpec("tensor", "fsdp")),
     (r"(embed|heads|pooler)/.*kernel$", PartitionSpec("fsdp", "tensor")),
 )

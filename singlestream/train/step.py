@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,16 +48,18 @@ def make_train_step(
     weights, parts, train = loss_weights(objectives, config.objectives), config.train.accumulate, config.train
 
     rate = make_schedule(train, train.learning_rate)
+    taught = any(objective.needs_average for objective in objectives.values())
 
-    def part_fn(params: Any, kept: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
-        model = nnx.merge(graphdef, params)
-        return total_loss(model, objectives, batch, spec, key, kept, train=True)
+    def part_fn(ema: Any, params: Any, kept: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        model, teacher = nnx.merge(graphdef, params), nnx.merge(graphdef, ema) if taught else None
+        return total_loss(model, objectives, batch, spec, key, kept, train=True, teacher=teacher)
 
     def step_fn(state: State, batch: Batch) -> tuple[State, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
         gradients_of = _whole if parts == 1 else _in_parts(parts)
         gathered = gather(state["params"], mesh)
-        grads, metrics, kept = gradients_of(part_fn, weights, gathered, state["objectives"], batch, key)
+        part_of = functools.partial(part_fn, gather(state["ema"], mesh) if taught else None)
+        grads, metrics, kept = gradients_of(part_of, weights, gathered, state["objectives"], batch, key)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state, "objectives": kept}

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from singlestream.batch import check_batch
+from singlestream.batch import Text, check_batch
 from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError, Mention, Record, RegionFeatures, Sentence
 from singlestream.data.targets import MAX_BOXES, put_mentions, region_targets
+from singlestream.interop.vilbert_inputs import with_task
 
 
 def _pieces(processor, row):
@@ -93,6 +94,52 @@ def test_pictures_of_an_example_follow_one_another(make_processor):
     assert row["image/index"][:8].tolist() == [0] * 4 + [1] * 4
     assert row["image/segments"].tolist() == [1] * 8 + [0] * 64
     assert row["image/pixels"][3].max() == 10 and row["image/pixels"][4].min() == 20
+
+
+def _packed(processor, entries):
+    """The same in segments, by hand."""
+    data = dataclasses.replace(processor.data, apart=1, copies=False, texts_per_row=1, examples_per_row=len(entries))
+    return dataclasses.replace(processor, data=data).row(entries)
+
+
+@pytest.mark.parametrize("num_images", [1, 2])
+def test_pictures_apart_each_have_the_text(source, make_processor, num_images):
+    """As two records side by side, each with what is known of its own picture."""
+    model = ModelConfig(patch_size=8, num_images=num_images)
+    processor = make_processor(apart=2, model=model)
+    first, second = source[0], source[1]
+    box = np.array([[0, 0, 0.5, 0.5]], np.float32)
+    text = Sentence(
+        id="t", text="Which box is red?", answer="red", mentions=(Mention(start=6, end=9, boxes=box, index=1),)
+    )
+    pair = dataclasses.replace(
+        first,
+        images=first.images + second.images,
+        boxes=np.concatenate([first.boxes, second.boxes]),
+        classes=np.concatenate([first.classes, second.classes]),
+        index=np.array([0, 1]),
+    )
+    row = processor.row([(pair, [text])])
+    bare, about = dataclasses.replace(text, mentions=()), text.about(1)
+    expected = _packed(processor, [(first, [bare]), (dataclasses.replace(second, picture=first.picture), [about])])
+    if num_images == 2:  # of one segment there would be room for more
+        assert row["image/index"].tolist() == [0] * 24 + [1] * 24
+        expected = {name: value[: len(row[name])] for name, value in expected.items() if name != "image/index"}
+    assert row["targets/word_boxes"].any() and row["examples"].tolist() == [[1, 0], [2, 0]]
+    for name, value in expected.items():
+        np.testing.assert_array_equal(row[name], value, err_msg=name)
+    with pytest.raises(DataError, match="record toy-0 has 1 pictures, config.data.apart is 2"):
+        processor.row([(first, [text])])
+
+
+def test_each_text_may_have_a_copy_of_the_picture(source, make_processor):
+    processor = make_processor(texts_per_row=3, copies=True, model=ModelConfig(patch_size=8))
+    texts = source[0].texts[:2]
+    row = processor.row([(source[0], texts)])
+    expected = _packed(processor, [(source[0], [text]) for text in texts] + [(source[1], [])])
+    for name, value in expected.items():
+        np.testing.assert_array_equal(row[name], value, err_msg=name)
+    assert row["examples"].tolist() == [[1, 0], [2, 0], [0, 0]]
 
 
 def test_what_lies_under_a_patch():
@@ -248,7 +295,8 @@ def _with_regions(record: Record, *regions: RegionFeatures) -> Record:
 
 def test_regions_lie_in_a_row_as_patches_do(source, make_processor):
     processor = make_processor(model=REGIONS, max_patches=5, texts_per_row=2)
-    first, second = _regions(0, 3), _regions(1, 8)
+    said = np.array([[2], [0], [-1], [1], [1], [0], [0], [0]], np.int32)
+    first, second = _regions(0, 3), dataclasses.replace(_regions(1, 8), classes=said)
     record = _with_regions(source[0], first, second)
     row = processor.row([(record, record.texts[:2])])
     assert processor.count_patches(record) == 3 + 5  # the first five are read
@@ -259,7 +307,8 @@ def test_regions_lie_in_a_row_as_patches_do(source, make_processor):
     np.testing.assert_array_equal(row["image/features"], [*first.features, *second.features[:5], *np.zeros((2, 6))])
     np.testing.assert_array_equal(row["image/boxes"], [*first.boxes, *second.boxes[:5], *np.zeros((2, 4))])
     assert row["examples"].tolist() == [[1, 1], [1, 2]]
-    assert "targets/region_class" not in row  # what lies under a patch is not what a region is
+    assert row["targets/region_class"][:, 0].tolist() == [-1] * 3 + [3, 1, -1, 2, 2] + [-1] * 2
+    assert "targets/region_centre" not in row  # the box is read
     check_batch(processor.batch([row, processor.row([])]))
 
 
@@ -336,6 +385,18 @@ def test_a_mask_ends_every_text(source, make_processor):
     assert _pieces(processor, row) == ["[CLS]", "what", "colour", "is", "[MASK]", "[SEP]"]
     assert processor.truncates(record.texts[0].text) and not processor.truncates("a box")
     assert _pieces(processor, processor.row([(record, record.texts[3:])]))[-2:] == ["[MASK]", "[SEP]"]
+
+
+def test_a_task_is_named_after_cls(source, make_processor):
+    """As `interop.vilbert_inputs.with_task` lays it out: the words keep their positions."""
+    plain = make_processor(text_length=6)
+    processor = dataclasses.replace(plain, data=dataclasses.replace(plain.data, task=2, text_length=7))
+    record = source[0]
+    row, other = (each.row([(record, record.texts[:1])]) for each in (processor, plain))
+    wanted = with_task(Text(ids=other["text/ids"][None]), 2, vocab_size=processor.tokenizer.vocab_size)
+    np.testing.assert_array_equal(row["text/ids"], wanted.ids[0])
+    np.testing.assert_array_equal(row["text/positions"], wanted.positions[0])
+    assert processor.truncates(record.texts[0].text) and not processor.truncates("a box")
 
 
 def test_pictures_by_their_sides(source, make_processor):

@@ -18,10 +18,12 @@ import pytest
 import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from singlestream.config import ConfigError, DataConfig
 from singlestream.data.record import Mention, Sentence
 from singlestream.data.sources import open_split, scenes
+from singlestream.data.sources.scenes_truth import Seen, Untrue, read, seen
 from singlestream.data.sources.scenes_world import (
     COLOURS,
     HELD_OUT,
@@ -30,7 +32,6 @@ from singlestream.data.sources.scenes_world import (
     sample_scene,
     scene_number,
 )
-from tests.data.scenes_truth import check, seen
 
 TINY = {"train_scenes": 40, "validation_scenes": 6, "test_scenes": 10, "composition_scenes": 12}
 HELD_OUT_NAMES = {f"{COLOURS[c]} {SHAPES[s]}" for c, s in HELD_OUT}
@@ -104,11 +105,24 @@ def test_the_reader_of_the_truth_notices_lies(splits):
         if sentence.mentions:
             moved = dataclasses.replace(sentence.mentions[0], boxes=sentence.mentions[0].boxes + 0.1)
             for mentions in (sentence.mentions[1:], (moved, *sentence.mentions[1:]), (*sentence.mentions, moved)):
-                with pytest.raises(AssertionError):
+                with pytest.raises((AssertionError, Untrue)):
                     check(things, dataclasses.replace(sentence, mentions=mentions))
         lie = dataclasses.replace(sentence, answer="7") if sentence.answer else None
-        with pytest.raises(AssertionError):
+        with pytest.raises((AssertionError, Untrue)):
             check(things, lie or dataclasses.replace(sentence, text="four large things", mentions=()))
+
+
+def check(things: list[Seen], sentence: Sentence) -> None:
+    """Asserts that a sentence is true, and that its words mention what they name and nothing else."""
+    answer, words = read(things, sentence.text)
+    assert answer == (sentence.answer or "true"), f"{sentence.text!r}: {sentence.answer}, but it is {answer}"
+    mentioned = {}
+    for mention in sentence.mentions:
+        boxes = sorted(map(tuple, mention.boxes.tolist()))
+        mentioned[mention.start, mention.end] = boxes
+    expected = {word: sorted(things[i].box for i in found) for word, found in words.items()}
+    assert mentioned == expected, f"{sentence.text!r}: mentions {mentioned}, but its words name {expected}"
+    assert len(mentioned) == len(sentence.mentions), f"{sentence.text!r}: a word is mentioned twice"
 
 
 def _boxes(things) -> np.ndarray:
@@ -131,6 +145,41 @@ def test_records_are_whole(splits):
     assert {s.kind for source in splits.values() for i in range(len(source)) for s in source.texts(i)} == KINDS
     for i in range(len(splits["train"])):
         assert json.dumps(_plain(splits["train"][i].texts)) == json.dumps(_plain(splits["train"].texts(i)))
+
+
+def test_regions_show_what_lies_in_their_boxes(folder, splits):
+    """The same pictures, not made anew."""
+    before = sorted(path.name for path in (folder / "scenes").iterdir())
+    data = DataConfig(dir=str(folder), options={**TINY, "regions": True})
+    source = open_split(data, "test")
+    assert sorted(path.name for path in (folder / "scenes").iterdir()) == before
+    for i in range(len(source)):
+        record, plain = source[i], splits["test"][i]
+        (found,) = record.regions
+        np.testing.assert_array_equal(record.images[0], plain.images[0])
+        np.testing.assert_array_equal(found.boxes, record.boxes)
+        np.testing.assert_array_equal(found.classes, record.classes)
+        pixels = (found.features.reshape(-1, 12, 12, 3) + 1) * 127.5
+        for (x0, y0, x1, y1), shown in zip((record.boxes * 48).round().astype(int), pixels, strict=True):
+            crop = Image.fromarray(record.images[0][y0:y1, x0:x1]).resize((12, 12), Image.Resampling.BILINEAR)
+            np.testing.assert_allclose(shown, np.asarray(crop), atol=1e-4)
+
+
+def test_captions_told_anew_are_as_true(splits):
+    """Of the same kinds, mostly other ones; the same draw tells the same, and questions stay."""
+    source, other = splits["train"], 0
+    for i in range(len(source)):
+        record = source[i]
+        told, again = (scenes.AUGMENT["retell"](record, np.random.default_rng(i)) for _ in range(2))
+        assert json.dumps(_plain(told.texts)) == json.dumps(_plain(again.texts))
+        things = seen(record, source.region_classes)
+        for before, after in zip(record.texts, told.texts, strict=True):
+            assert (after.id, after.answer) == (before.id, before.answer)
+            assert (after.kind == "complete") == (before.kind == "complete")
+            check(things, after)
+            assert after is before or not before.answer
+            other += after.text != before.text
+    assert other > len(source)
 
 
 def _plain(texts) -> list:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from singlestream.batch import Patches, Regions, Text, make_batch
-from singlestream.explain.pointing import add_counts, centres, count_pointing, image_to_text, inside, text_to_image
+from singlestream.explain.pointing import (
+    add_counts,
+    attended_boxes,
+    centres,
+    count_pointing,
+    image_to_text,
+    inside,
+    text_to_image,
+)
 
 
 def four_patches(segments: list[int] | None = None) -> Patches:
@@ -47,11 +55,25 @@ def test_pointing_by_hand():
     attention[0, 0, 0, :4, 4 + 1] = 0.6
     attention[0, 0, 1, :4, 4 + 2] = 0.6
     attention[..., :4, 0] = 0.9  # a word's own weight on words does not count
-    counts = count_pointing(attention, batch=batch, continuations=(50,))
+    counts = count_pointing({"self": attention}, batch=batch, continuations=(50,))
     np.testing.assert_array_equal(counts.hits, [[2, 1]])
     assert float(counts.words) == 2
     assert float(counts.chance) == pytest.approx(0.5 + 0.5)
     assert float(add_counts(counts, counts).words) == 4
+    # The word of one thing: patch 1 is half of its column, an IoU of 0.5; patch 2 lies beside it.
+    assert float(counts.single) == 1
+    np.testing.assert_array_equal(counts.boxed, [[1, 0]])
+
+
+def test_the_box_around_what_is_attended():
+    """Everything from half of the strongest on; neither what is weaker, nor what belongs to another text."""
+    maps = np.array([[0.1, 0.4, 0.2, 0.19], [0.1, 0.2, 0.9, 0.19]], np.float32)[None, None, None]
+    own = np.array([[[True] * 4, [True, True, False, True]]])
+    cells = np.array([[[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]]], np.float32)
+    found = attended_boxes(maps, own, cells)[0, 0, 0]
+    np.testing.assert_array_equal(found, [[0, 0, 1, 1], [0, 0, 1, 1]])
+    found = attended_boxes(maps * np.array([1, 1, 0.9, 1], np.float32), own, cells)[0, 0, 0]
+    np.testing.assert_array_equal(found[0], [0.5, 0, 1, 0.5])
 
 
 def test_padding_and_other_pictures_are_no_chance():
@@ -61,12 +83,22 @@ def test_padding_and_other_pictures_are_no_chance():
     segments = np.array([[1, 0]], np.int32)
     text = Text(ids=np.array([[9, 9]], np.int32), segments=segments)
     batch = make_batch(text=text, image=four_patches([1, 1, 0, 0]), targets={"word_boxes": boxes})
-    counts = count_pointing(np.ones((1, 1, 1, 6, 6), np.float32), batch=batch, continuations=())
+    counts = count_pointing({"self": np.ones((1, 1, 1, 6, 6), np.float32)}, batch=batch, continuations=())
     assert float(counts.words) == 1 and float(counts.chance) == 0.5
 
 
 def test_blocks_of_attention():
     batch = make_batch(text=Text(ids=np.array([[9, 9]], np.int32)), image=four_patches())
     attention = np.arange(36, dtype=np.float32).reshape(1, 1, 1, 6, 6)
-    np.testing.assert_array_equal(text_to_image(attention, batch=batch)[0, 0, 0], attention[0, 0, 0, :2, 2:])
-    np.testing.assert_array_equal(image_to_text(attention, batch=batch)[0, 0, 0], attention[0, 0, 0, 2:, :2])
+    np.testing.assert_array_equal(text_to_image({"self": attention}, batch=batch)[0, 0, 0], attention[0, 0, 0, :2, 2:])
+    np.testing.assert_array_equal(image_to_text({"self": attention}, batch=batch)[0, 0, 0], attention[0, 0, 0, 2:, :2])
+
+
+def test_two_streams_have_the_blocks_apart():
+    batch = make_batch(text=Text(ids=np.array([[9, 9]], np.int32)), image=four_patches())
+    found = {
+        "text_to_image": np.ones((1, 1, 1, 2, 4), np.float32),
+        "image_to_text": np.zeros((1, 1, 1, 4, 2), np.float32),
+    }
+    assert text_to_image(found, batch=batch) is found["text_to_image"]
+    assert image_to_text(found, batch=batch) is found["image_to_text"]

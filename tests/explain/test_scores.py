@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singlestream.explain.scores import calibration, wilson_interval
+from singlestream.explain.scores import auroc, calibration, wilson_interval
 
 
 def test_wilson_interval_of_a_known_case():
@@ -42,3 +42,15 @@ def test_answers_that_are_as_often_right_as_they_say_are_calibrated():
     rng = np.random.default_rng(0)
     probability = rng.random(200_000)
     assert calibration(probability, rng.random(200_000) < probability)[0] < 0.01
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
+def test_area_under_the_curve_counts_pairs(examples):
+    positive, negative = ([score for score, has in examples if has == wanted] for wanted in (True, False))
+    scores, has = np.array([s for s, _ in examples], np.float32), np.array([h for _, h in examples])
+    if not positive or not negative:
+        with pytest.raises(ValueError, match="an area under the ROC curve needs both"):
+            auroc(scores, has)
+        return
+    pairs = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    assert auroc(scores, has) == pytest.approx(np.mean(pairs), abs=1e-12)

@@ -14,7 +14,8 @@ transformers = pytest.importorskip("transformers")
 import singlestream as ss  # noqa: E402
 
 from . import test_vilt, test_visualbert  # noqa: E402
-from .published import close, ours  # noqa: E402
+from .compare import close  # noqa: E402
+from .published import ours  # noqa: E402
 
 REFERENCES = {
     **{("VisualBert", name): test_visualbert for name in (*test_visualbert.CLASSES, "ForRegionToPhraseAlignment")},

@@ -11,21 +11,25 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from singlestream.batch import Regions, Text, make_batch  # noqa: E402
-from singlestream.interop.build import build, find_plan, save, unbuild  # noqa: E402
+from singlestream.interop.build import build, find_plan, save  # noqa: E402
 from singlestream.interop.rules import WeightsError  # noqa: E402
 
-from .published import (  # noqa: E402
+from .compare import (  # noqa: E402
+    DOUBLE,
+    SINGLE,
     Held,
-    check_gradients,
-    check_steps,
+    Precision,
+    check_heads,
+    check_states,
+    check_written,
     close,
     cross_entropy,
-    ours,
-    params_of,
-    randomise,
-    state,
-    with_params,
+    jitted,
+    outputs,
+    paired,
 )
+from .golden_files import make  # noqa: E402
+from .published import check_trained, ours, randomise, state  # noqa: E402
 
 SIZES = {
     "odd": dict(hidden_size=42, num_attention_heads=3, intermediate_size=50, l_layers=2, r_layers=1, x_layers=2),
@@ -37,7 +41,7 @@ ROWS, WORDS, REGIONS, FEATURES = 4, 9, 6, 20
 ANSWERS, OBJECTS, ATTRIBUTES = 7, 8, 5
 
 
-def reference(name: str, size: str, dtype=None):
+def reference(name: str, size: str, dtype: str = "float32"):
     config = transformers.LxmertConfig(
         vocab_size=60,
         max_position_embeddings=12,
@@ -48,10 +52,10 @@ def reference(name: str, size: str, dtype=None):
         **SIZES[size],
     )
     model = getattr(transformers, f"Lxmert{name}")(config)
-    return randomise(model.to(dtype or torch.float32), seed=len(size))
+    return randomise(model.to(getattr(torch, dtype)), seed=len(size))
 
 
-def inputs(dtype=np.float32):
+def inputs(dtype: str = "float32"):
     """Rows with padding in every place but [CLS], where the reference pools; the padding holds numbers, too."""
     rng = np.random.default_rng(0)
     text, image = rng.integers(0, 2, (ROWS, WORDS)), rng.integers(0, 2, (ROWS, REGIONS))
@@ -77,46 +81,36 @@ def inputs(dtype=np.float32):
     return theirs, batch, text.astype(bool), image.astype(bool)
 
 
-def logits(module, batch, *names: str) -> dict[str, np.ndarray]:
-    """What the heads give."""
-
-    @jax.jit
-    def run(params, batch):
-        model = with_params(module, params)
-        encoded = model(batch)
-        return {name: model.heads[name](encoded) for name in names}
-
-    return {name: np.asarray(value) for name, value in run(params_of(module), batch).items()}
+def attending(module, batch):
+    return module(batch, attention=True)
 
 
-def check_layers(model, module, batch, theirs, text, image, tolerance):
+def check_layers(size: str, precision: Precision) -> None:
+    """Every layer's states, and the weights of attention."""
+    model = reference("Model", size, precision.dtype)
+    given, batch, text, image = inputs(precision.dtype)
+    tolerance = precision.outputs
     with torch.no_grad():
-        expected = model(**theirs, output_hidden_states=True, output_attentions=True)
-    out = jax.jit(lambda params, batch: with_params(module, params)(batch, attention=True))(params_of(module), batch)
-    for name, seen, layers in (
-        ("text", text, expected.language_hidden_states),
-        ("image", image, expected.vision_hidden_states),
-    ):
-        for mine, layer in zip(out.hidden[name], layers, strict=True):
-            close(np.asarray(mine)[seen], layer.numpy()[seen], tolerance=tolerance)
-    close(np.asarray(out.text)[text], expected.language_output.numpy()[text], tolerance=tolerance)
-    close(np.asarray(out.image)[image], expected.vision_output.numpy()[image], tolerance=tolerance)
-    close(out.pooled[:, 0], expected.pooled_output, tolerance=tolerance)
-    for name, seen, layers in (
+        expected = model(**given, output_hidden_states=True, output_attentions=True)
+    out = jitted(attending, ours(model)[0], batch)
+    check_states(out.hidden["text"], expected.language_hidden_states, text, tolerance, "text")
+    check_states(out.hidden["image"], expected.vision_hidden_states, image, tolerance, "image")
+    close(np.asarray(out.text)[text], expected.language_output[text], tolerance)
+    close(np.asarray(out.image)[image], expected.vision_output[image], tolerance)
+    close(out.pooled[:, 0], expected.pooled_output, tolerance)
+    for name, read, weights in (
         ("text", text, expected.language_attentions),
         ("image", image, expected.vision_attentions),
         ("text_to_image", text, expected.cross_encoder_attentions),
     ):
-        for mine, layer in zip(out.attention[name], layers, strict=False):  # ours has those of the cross layers, too
-            close(np.asarray(mine).swapaxes(1, 2)[seen], layer.numpy().swapaxes(1, 2)[seen], tolerance=tolerance)
+        found = out.attention[name][: len(weights)]  # ours has those of the cross layers, too
+        mine, theirs = ([layer.swapaxes(1, 2) for layer in side] for side in (found, weights))
+        check_states(mine, theirs, read, tolerance, f"attention, {name}")
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_layer_is_the_references(size):
-    model = reference("Model", size)
-    theirs, batch, text, image = inputs()
-    module, _ = ours(model)
-    check_layers(model, module, batch, theirs, text, image, 2e-5)
+    check_layers(size, SINGLE)
 
 
 def logits_of(model, theirs) -> dict[str, np.ndarray]:
@@ -133,14 +127,10 @@ def test_heads_give_the_references_logits(size):
     model = reference("ForPreTraining", size)
     theirs, batch, text, image = inputs()
     module, plan = ours(model)
-    expected_logits = logits_of(model, theirs)
-    assert set(plan.heads) == set(expected_logits) == {"mlm", "itm", "vqa", "obj", "attr", "feat"}
-    for name, mine in logits(module, batch, *plan.heads).items():
-        expected = expected_logits[name]
-        seen = {"mlm": text, "itm": None, "vqa": None}.get(name, image)
-        mine, expected = (mine[:, 0], expected) if seen is None else (mine[seen], expected[seen])
-        close(mine, expected, tolerance=2e-5)
-        assert (mine.argmax(-1) == expected.argmax(-1)).all()
+    expected = logits_of(model, theirs)
+    assert set(plan.heads) == set(expected) == {"mlm", "itm", "vqa", "obj", "attr", "feat"}
+    _, logits = jitted(outputs, module, batch)
+    check_heads(module, logits, expected, {"text": text, "image": image}, SINGLE.outputs)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -149,11 +139,7 @@ def test_heads_give_the_references_logits(size):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_file_comes_back_bit_for_bit(name):
     model = reference(name, "odd")
-    module, plan = ours(model)
-    written, given = dict(unbuild(plan, module)), state(model)
-    assert written.keys() == given.keys()
-    for key, value in written.items():
-        np.testing.assert_array_equal(value, given[key].array, err_msg=key)
+    check_written(*ours(model), state(model))
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -161,13 +147,12 @@ def test_a_file_comes_back_bit_for_bit(name):
 def test_transformers_opens_what_is_written(name, with_settings, tmp_path):
     model = reference(name, "one layer")
     tensors = state(model)
-    plan = find_plan(tensors, model.config.to_dict() if with_settings else None, where="the test")
-    module, _ = build(plan, tensors, where="the test")
+    module, plan = make(tensors, model.config.to_dict() if with_settings else None)
     save(plan, module, tmp_path)
     again, report = getattr(transformers, f"Lxmert{name}").from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     for key, value in again.state_dict().items():
-        np.testing.assert_array_equal(value, tensors[key].array, err_msg=key)
+        np.testing.assert_array_equal(value, tensors[key], err_msg=key)
     if with_settings:
         theirs = inputs()[0]
         with torch.no_grad():
@@ -196,17 +181,13 @@ def test_the_authors_files_are_read_and_written(name, prefix):
     elif prefix.startswith("module."):
         tensors = {key if key.startswith("module.") else f"module.{key}": value for key, value in tensors.items()}
     settings = {"num_attention_heads": SIZES["odd"]["num_attention_heads"]}
-    plan = find_plan(tensors, settings, where="the test")
-    module, _ = build(plan, tensors, where="the test")
+    module, plan = make(tensors, settings)
     assert plan.dialect == "authors" and plan.settings == settings
     theirs, batch, *_ = inputs()
     with torch.no_grad():
         expected = model(**theirs).question_answering_score
-    close(logits(module, batch, "vqa")["vqa"][:, 0], expected, tolerance=2e-5)
-    written = dict(unbuild(plan, module))
-    assert written.keys() == tensors.keys()
-    for key, value in written.items():
-        np.testing.assert_array_equal(value, tensors[key].array, err_msg=key)
+    close(jitted(outputs, module, batch)[1]["vqa"][:, 0], expected, SINGLE.outputs)
+    check_written(module, plan, tensors)
 
 
 def test_two_pictures_are_two_examples_of_a_row():
@@ -221,23 +202,11 @@ def test_two_pictures_are_two_examples_of_a_row():
     )
     tensors = {f"lxrt_encoder.model.bert.{key}": value for key, value in state(model).items()}
     tensors |= {f"logit_fc.{key}": value for key, value in state(randomise(logit_fc, 3)).items()}
-    plan = find_plan(tensors, model.config.to_dict(), where="the test")
-    module, _ = build(plan, tensors, where="the test")
+    module, _ = make(tensors, model.config.to_dict())
     theirs, batch, *_ = inputs()
-    # Rows 2i and 2i + 1 lie side by side in one row, segments 1 and 2.
-    paired = make_batch(
-        text=Text(**{n: _beside(n, getattr(batch.text, n)) for n in ("ids", "types", "segments", "positions")}),
-        image=Regions(**{n: _beside(n, getattr(batch.image, n)) for n in ("features", "boxes", "segments")}),
-    )
     with torch.no_grad():
         expected = logit_fc(model(**theirs).pooled_output.reshape(ROWS // 2, 2 * width))
-    close(logits(module, paired, "nlvr2")["nlvr2"][:, 0], expected, tolerance=2e-5)
-
-
-def _beside(name: str, values) -> np.ndarray:
-    values = np.asarray(values)
-    second = 2 * values[1::2] if name == "segments" else values[1::2]
-    return np.concatenate([values[::2], second], 1)
+    close(jitted(outputs, module, paired(batch))[1]["nlvr2"][:, 0], expected, SINGLE.outputs)
 
 
 def test_what_does_not_fit_is_named():
@@ -276,9 +245,8 @@ def pretraining(model, theirs, dtype):
             },
         ).loss
 
-    def loss_fn(module, batch):
-        out = module(batch)
-        logits = {name: head(out) for name, head in module.heads.items()}
+    def loss_of(module, batch):
+        _, logits = outputs(module, batch)
         visual = sum(
             -jnp.take_along_axis(jax.nn.log_softmax(logits[name]), value[..., None], -1)[..., 0]
             for name, value in labels.items()
@@ -292,7 +260,7 @@ def pretraining(model, theirs, dtype):
             + (visual * weight).mean() * model.config.visual_loss_normalizer
         )
 
-    return loss, loss_fn
+    return loss, loss_of
 
 
 def answering(model, theirs, dtype):
@@ -306,13 +274,16 @@ def answering(model, theirs, dtype):
 LOSSES = {"ForPreTraining": pretraining, "ForQuestionAnswering": answering}
 
 
+def check_loss(name: str, precision: Precision) -> None:
+    model = reference(name, "odd", precision.dtype)
+    theirs, batch, *_ = inputs(precision.dtype)
+    loss, loss_of = LOSSES[name](model, theirs, precision.dtype)
+    check_trained(model, loss, lambda module: loss_of(module, batch), precision)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_the_references(name):
-    model = reference(name, "odd")
-    theirs, batch, *_ = inputs()
-    loss, loss_fn = LOSSES[name](model, theirs, np.float32)
-    module, plan = ours(model)
-    check_gradients(model, loss(), module, plan, lambda module: loss_fn(module, batch), tolerance=1e-4)
+    check_loss(name, SINGLE)
 
 
 @pytest.fixture
@@ -324,13 +295,7 @@ def double():
 
 
 def test_everything_in_float64(double):
-    with jax.enable_x64(True):
-        theirs, batch, text, image = inputs(np.float64)
-        base = reference("Model", "odd", torch.float64)
-        check_layers(base, ours(base)[0], batch, theirs, text, image, 1e-10)
-        for name, make in LOSSES.items():
-            model = reference(name, "odd", torch.float64)
-            loss, loss_fn = make(model, theirs, np.float64)
-            module, plan = ours(model)
-            check_gradients(model, loss(), module, plan, lambda module, f=loss_fn: f(module, batch), tolerance=1e-8)
-            check_steps(model, loss, module, plan, lambda module, f=loss_fn: f(module, batch))
+    with DOUBLE.enabled():
+        check_layers("odd", DOUBLE)
+        for name in LOSSES:
+            check_loss(name, DOUBLE)

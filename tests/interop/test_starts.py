@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from flax import nnx
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import singlestream as ss  # noqa: E402
-from singlestream.batch import Text, make_batch  # noqa: E402
+from singlestream.batch import Spec, Text, make_batch  # noqa: E402
+from singlestream.config import Config, DataConfig, TwoStreamConfig  # noqa: E402
+from singlestream.interop.build import by_path  # noqa: E402
+from singlestream.model.build import build_model  # noqa: E402
+from singlestream.model.heads import HeadConfig  # noqa: E402
+from singlestream.train.initial import adopt_model, read_initial  # noqa: E402
 
-from .published import close, randomise, tree_by_path  # noqa: E402
+from .compare import close  # noqa: E402
+from .published import randomise, tree_by_path  # noqa: E402
 
 SIZES = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40)
 
@@ -65,3 +72,32 @@ def _on_disk(folder):
     from safetensors.torch import load_file
 
     return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(("size", "layers"), [("lxmert_tiny", 2), ("vilbert_tiny", 4)])
+def test_bert_starts_the_text_of_two_streams(size, layers, tmp_path):
+    """Its first layers, words, and the head of masked words; a stream of text alone then is BERT."""
+    words = [*("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), *(f"w{i}" for i in range(20))]
+    sizes = dict(hidden_size=96, num_hidden_layers=4, num_attention_heads=3, intermediate_size=384)
+    bert = transformers.BertForPreTraining(transformers.BertConfig(vocab_size=25, max_position_embeddings=12, **sizes))
+    randomise(bert, 3).save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert/vocab.txt").write_text("\n".join(words))
+    config = Config(
+        init=str(tmp_path / "bert"),
+        data=DataConfig(text_length=12),
+        model=TwoStreamConfig.named(size, max_text_length=12, region_dim=6),
+        objectives={"mlm": 1.0},
+    )
+    assert adopt_model(config) == config
+    initial = read_initial(config)
+    theirs = {key: value.numpy() for key, value in _on_disk(tmp_path / "bert").items()}
+    for i in range(layers):
+        up = theirs[f"bert.encoder.layer.{i}.intermediate.dense.weight"]
+        np.testing.assert_array_equal(initial.params["text/blocks/mlp/up/kernel"][i], up.T)
+    heads = {"mlm": HeadConfig(kind="vocabulary", size=25, source="text")}
+    shapes = by_path(build_model(config.model, Spec(vocab_size=25), heads=heads, rngs=nnx.Rngs(0)))
+    taken = {
+        path for path, leaf in shapes.items() if path in initial.params and initial.params[path].shape == leaf.shape
+    }
+    fresh = {path for path in shapes if path not in taken}
+    assert [p for p in sorted(fresh) if not p.startswith(("embed/image/", "image/", "cross/", "pooler/"))] == []

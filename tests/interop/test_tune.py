@@ -5,22 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import singlestream as ss
 from singlestream.config import Config
+from singlestream.model.heads import HeadConfig
 from singlestream.train import loop
+from singlestream.train.build import build_run
+from singlestream.train.errors import Interrupted
 from singlestream.train.folder import RunFolder
+from singlestream.train.initial import adopt_model
 from singlestream.train.sharding import make_mesh
 from tests.data.toy_nlvr import write_png
 from tests.test_configs import read
 
-from .toy_vilt import LENGTH, PATCH, SIDE, WIDTH, write_vilt
+from .toy_vilt import LENGTH, PATCH, SETTINGS, SIDE, WIDTH, write_vilt
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "colour", "is", "it", "?", "red", "blue"]
 ANSWERS = ["blue", "red"]
@@ -85,8 +90,18 @@ def test_loaded_weights_answer_and_go_back(weights, tmp_path):
     assert again == prediction
 
 
+def saved(model: ss.Model, folder: Path) -> ss.Model:
+    """The model written and read again, which gives the same numbers."""
+    model.save_pretrained(folder)
+    again = ss.load(folder)
+    batch = model.processor.batch_of([Image.new("RGB", (40, 30), "red")], ["what colour is it?"])
+    for name in again.heads:
+        np.testing.assert_array_equal(*(each.heads[name](each(batch)) for each in (again, model)))
+    return again
+
+
 def test_weights_are_tuned(config, weights, tmp_path, capsys):
-    """The model is that of the weights, all of it is taken, and the run loads like any other."""
+    """The model is that of the weights, all of it is taken, and the run loads like any other, and goes back."""
     results = loop.train(config, tmp_path / "run")
     said = capsys.readouterr().out
     assert f"from {weights} (vilt, transformers)" in said and "0 stay fresh" in said
@@ -99,6 +114,48 @@ def test_weights_are_tuned(config, weights, tmp_path, capsys):
     assert tuned.answers == tuple(ANSWERS)
     assert tuned.heads["vqa"].head.norm_eps == 1e-5  # ViLT's own head, not ours
     assert loop.train(config, tmp_path / "run") == results  # finished: the same settings find the same run
+    assert saved(tuned, tmp_path / "back").answers == tuple(ANSWERS)
+    with pytest.raises(ss.ConfigError, match="run is a run's folder, which holds a config.json of its own"):
+        tuned.save_pretrained(tmp_path / "run")
+    before, after = (load_file(folder / "model.safetensors") for folder in (weights, tmp_path / "back"))
+    assert {key: value.shape for key, value in before.items()} == {key: value.shape for key, value in after.items()}
+    (tmp_path / "run/published.json").write_text('{"family": "nosuch", "dialect": "authors", "settings": {}}')
+    with pytest.raises(ss.RunError, match="published.json does not say .*'nosuch', a family that is not written here"):
+        ss.load(tmp_path / "run")
+
+
+def test_a_start_without_heads_gets_those_of_the_family(config, weights, tmp_path, monkeypatch):
+    """Stopped and continued; what no ViLT of transformers has beside the answers is left out."""
+    start = tmp_path / "weights"
+    shutil.copytree(weights, start)
+    tensors = load_file(start / "model.safetensors")
+    bare = {key.removeprefix("vilt."): value for key, value in tensors.items() if not key.startswith("classifier.")}
+    save_file(bare, start / "model.safetensors")
+    config = dataclasses.replace(config, init=str(start), objectives={"vqa": 1.0, "itm": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Stop, "asked", lambda self, step: step == 2 and setattr(self, "signal", 15) is None)
+        with pytest.raises(Interrupted, match="at step 2"):
+            loop.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")
+    tuned = ss.load(tmp_path / "run")
+    assert tuned.heads["vqa"].head == HeadConfig(kind="classifier", size=2, norm_eps=1e-5)
+    with pytest.warns(UserWarning, match="not written: itm; ViltForQuestionAnswering has no such head"):
+        again = saved(tuned, tmp_path / "back")
+    assert set(again.heads) == {"vqa"} and again.answers == tuple(ANSWERS)
+    assert load_file(tmp_path / "back/model.safetensors").keys() == tensors.keys()
+    written = json.loads((tmp_path / "back/config.json").read_text())
+    assert written["architectures"] == ["ViltForQuestionAnswering"]
+    assert written["id2label"] == {"0": "blue", "1": "red"} and written["label2id"] == {"blue": 0, "red": 1}
+    assert written["hidden_act"] == SETTINGS["hidden_act"] and written["image_size"] == SIDE * PATCH
+
+
+def test_before_its_first_checkpoint_a_run_may_begin_with_something_else(config, tmp_path):
+    folder = RunFolder.at(tmp_path)
+    build_run(adopt_model(config), folder)
+    origin = folder.read_json(folder.published)
+    assert (origin["family"], origin["dialect"]) == ("vilt", "transformers")
+    build_run(dataclasses.replace(config, init=""), folder)
+    assert not folder.published.exists()
 
 
 def test_other_answers_get_a_fresh_head(config, weights, tmp_path, capsys):

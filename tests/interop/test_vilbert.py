@@ -12,40 +12,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from singlestream.batch import Batch, Regions, Text, make_batch
 from singlestream.interop.build import find_plan
 from singlestream.interop.rules import WeightsError
 from singlestream.interop.vilbert_inputs import with_task, with_whole_picture
 from tests.interop import vilbert_recipe as recipe
-from tests.interop.golden_files import (
-    STEPS,
+from tests.interop.compare import (
+    DOUBLE,
+    SINGLE,
     Held,
+    Precision,
     binary,
-    check_training,
+    check_heads,
+    check_states,
     check_written,
     close,
     cross_entropy,
     held,
-    make,
-    part,
-    same_logits,
-    shapes_of,
+    jitted,
+    paired,
 )
+from tests.interop.golden_files import check_trained, layers, make, part, shapes_of
 
 
-def tensors_of(layout: str, size: str, kind: str, dtype: Any = np.float32) -> dict[str, Held]:
+def tensors_of(layout: str, size: str, kind: str, dtype: str = "float32") -> dict[str, Held]:
     return held(recipe.weights(shapes_of(f"vilbert_{layout}", f"{size}/{kind}")), dtype)
 
 
-def ours(layout: str, size: str, kind: str, dtype: Any = np.float32):
+def ours(layout: str, size: str, kind: str, dtype: str = "float32"):
     """Our model of the recipe's file, its plan, and the file."""
     tensors = tensors_of(layout, size, kind, dtype)
     return *make(tensors, recipe.SIZES[size]), tensors
 
 
-def batch_of(layout: str, size: str, kind: str, dtype: Any = np.float32) -> Batch:
+def batch_of(layout: str, size: str, kind: str, dtype: str) -> Batch:
     given = recipe.inputs()
     ids, types, text, image = (given[name].astype(np.int32) for name in ("ids", "types", "text", "image"))
     columns = np.broadcast_to(np.arange(recipe.WORDS, dtype=np.int32), ids.shape)
@@ -56,19 +57,6 @@ def batch_of(layout: str, size: str, kind: str, dtype: Any = np.float32) -> Batc
     return make_batch(text=words, image=Regions(features=features, boxes=boxes, segments=image))
 
 
-def paired(batch: Batch) -> Batch:
-    """Rows 2i and 2i + 1 side by side, segments 1 and 2, as a head of pairs reads them."""
-
-    def beside(name: str, values: Any) -> np.ndarray:
-        return np.concatenate([values[::2], (2 if name == "segments" else 1) * values[1::2]], 1)
-
-    text, image = batch.text, batch.image
-    return make_batch(
-        text=Text(**{n: beside(n, getattr(text, n)) for n in ("ids", "types", "segments", "positions")}),
-        image=Regions(**{n: beside(n, getattr(image, n)) for n in ("features", "boxes", "segments")}),
-    )
-
-
 def logits_of(module: Any, batch: Batch, both: Batch) -> tuple[Any, dict[str, Any]]:
     """States and every head's logits; `pairs` heads read `both`."""
     encoded = module(batch)
@@ -77,34 +65,25 @@ def logits_of(module: Any, batch: Batch, both: Batch) -> tuple[Any, dict[str, An
     return encoded, found
 
 
-def check_outputs(layout: str, size: str, kind: str, dtype: Any, tolerance: float) -> None:
+def check_outputs(layout: str, size: str, kind: str, precision: Precision) -> None:
     """Every layer's states and every head's logits, at every token that is none of padding."""
-    module, _, _ = ours(layout, size, kind, dtype)
-    graph, params = nnx.split(module)
-    batch = batch_of(layout, size, kind, dtype)
-    run = jax.jit(lambda params, *batches: logits_of(nnx.merge(graph, params), *batches))
-    encoded, logits = run(params, batch, paired(batch))
+    module, _, _ = ours(layout, size, kind, precision.dtype)
+    batch = batch_of(layout, size, kind, precision.dtype)
+    encoded, logits = jitted(logits_of, module, batch, paired(batch))
     seen = {"text": batch.text.segments > 0, "image": batch.image.segments > 0}
-    expected = part(f"vilbert_{layout}", f"{size}/{kind}/states/")
-    for name in ("text", "image"):
-        assert len(encoded.hidden[name]) == sum(key.startswith(f"{name}/") for key in expected)
-        for i, states in enumerate(encoded.hidden[name]):
-            close(np.asarray(states)[seen[name]], expected[f"{name}/{i}"][seen[name]], tolerance, f"{name} {i}")
-    text, image = expected["pooled/0"], expected["pooled/1"]
+    name, case = f"vilbert_{layout}", f"{size}/{kind}"
+    for stream, of_stream in seen.items():
+        states = layers(name, f"{case}/states/{stream}/")
+        check_states(encoded.hidden[stream], states, of_stream, precision.outputs, stream)
+    text, image = layers(name, f"{case}/states/pooled/")
     fused = text + image if recipe.SIZES[size].get("fusion_method") == "sum" else text * image
-    close(encoded.pooled[:, 0], fused, tolerance, "pooled")
-    wanted = part(f"vilbert_{layout}", f"{size}/{kind}/logits/")
-    assert wanted.keys() <= logits.keys()
-    for name, reference in wanted.items():
-        source = module.heads[name].head.source
-        mine = np.asarray(logits[name])
-        mine, reference = (mine[seen[source]], reference[seen[source]]) if source in seen else (mine[:, 0], reference)
-        same_logits(mine, reference, tolerance, name)
+    close(encoded.pooled[:, 0], fused, precision.outputs, "pooled")
+    check_heads(module, logits, part(name, f"{case}/logits/"), seen, precision.outputs)
 
 
 @pytest.mark.parametrize(("layout", "size", "kind"), recipe.CASES)
 def test_every_layer_and_head_is_the_authors(layout, size, kind):
-    check_outputs(layout, size, kind, np.float32, 2e-5)
+    check_outputs(layout, size, kind, SINGLE)
 
 
 @pytest.mark.parametrize(("layout", "size", "kind"), recipe.CASES)
@@ -140,34 +119,32 @@ def tasks_loss(logits: Mapping[str, Any], want: Mapping[str, np.ndarray], batch:
 LOSSES = {"pretraining": pretraining_loss, "tasks": tasks_loss}
 
 
-def check_case(layout: str, size: str, kind: str, dtype: Any, tolerance: float, *, steps: int) -> None:
-    """The loss, every parameter's gradient, and the parameters after steps of AdamW."""
-    module, plan, _ = ours(layout, size, kind, dtype)
-    batch, want = batch_of(layout, size, kind, dtype), recipe.targets()
+def check_case(layout: str, size: str, kind: str, precision: Precision) -> None:
+    module, plan, _ = ours(layout, size, kind, precision.dtype)
+    batch, want = batch_of(layout, size, kind, precision.dtype), recipe.targets()
     both = paired(batch)
 
     def loss(module: Any) -> Any:
         return LOSSES[kind](logits_of(module, batch, both)[1], want, batch)
 
-    name, case = f"vilbert_{layout}", f"{size}/{kind}"
-    check_training(module, plan, loss, name, case, tolerance=tolerance, steps=steps)
+    check_trained(module, plan, loss, f"vilbert_{layout}", f"{size}/{kind}", precision)
 
 
 @pytest.mark.parametrize(("layout", "size", "kind"), recipe.TRAINED)
 def test_gradients_are_the_authors(layout, size, kind):
-    check_case(layout, size, kind, np.float32, 1e-4, steps=0)
+    check_case(layout, size, kind, SINGLE)
 
 
 @pytest.mark.parametrize(("layout", "size", "kind"), [case for case in recipe.CASES if case not in recipe.TRAINED])
 def test_outputs_in_float64(layout, size, kind):
-    with jax.enable_x64(True):
-        check_outputs(layout, size, kind, np.float64, 1e-10)
+    with DOUBLE.enabled():
+        check_outputs(layout, size, kind, DOUBLE)
 
 
 @pytest.mark.parametrize(("layout", "size", "kind"), recipe.TRAINED)
 def test_training_in_float64(layout, size, kind):
-    with jax.enable_x64(True):
-        check_case(layout, size, kind, np.float64, 1e-8, steps=STEPS)
+    with DOUBLE.enabled():
+        check_case(layout, size, kind, DOUBLE)
 
 
 # ---- what does not fit -----------------------------------------------------------------------------------------------

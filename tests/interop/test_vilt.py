@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 import pytest
 
@@ -10,9 +9,22 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from singlestream.batch import Patches, Text, make_batch  # noqa: E402
-from singlestream.interop.build import unbuild  # noqa: E402
 
-from .published import check_gradients, check_steps, close, cross_entropy, ours, randomise, state  # noqa: E402
+from .compare import (  # noqa: E402
+    DOUBLE,
+    SINGLE,
+    Precision,
+    beside,
+    binary,
+    check_heads,
+    check_states,
+    check_written,
+    close,
+    cross_entropy,
+    jitted,
+    outputs,
+)
+from .published import check_trained, ours, randomise, state  # noqa: E402
 
 SIZES = {
     "odd": dict(hidden_size=42, num_hidden_layers=2, num_attention_heads=3, intermediate_size=50),
@@ -31,7 +43,7 @@ CLASSES = (
 )
 
 
-def reference(name: str, size: str, dtype=None, **settings):
+def reference(name: str, size: str, dtype: str = "float32", **settings):
     config = transformers.ViltConfig(
         vocab_size=60,
         max_position_embeddings=12,
@@ -43,7 +55,7 @@ def reference(name: str, size: str, dtype=None, **settings):
         **{**SIZES[size], **settings},
     )
     model = getattr(transformers, f"Vilt{name}")(config)
-    return randomise(model.to(dtype or torch.float32), seed=len(size))
+    return randomise(model.to(getattr(torch, dtype)), seed=len(size))
 
 
 def pictures(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,13 +92,19 @@ def texts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids, rng.integers(0, 2, (3, 9)).astype(np.int32) * mask, mask
 
 
-def inputs(dtype=np.float32):
-    ids, types, mask = texts()
-    pixels, seen, _ = pictures(2)
-    theirs = dict(
+def their_texts(ids, types, mask) -> dict[str, torch.Tensor]:
+    return dict(
         input_ids=torch.tensor(ids, dtype=torch.long),
         attention_mask=torch.tensor(mask),
         token_type_ids=torch.tensor(types, dtype=torch.long),
+    )
+
+
+def inputs(dtype: str = "float32"):
+    ids, types, mask = texts()
+    pixels, seen, _ = pictures(2)
+    theirs = dict(
+        **their_texts(ids, types, mask),
         pixel_values=torch.tensor((pixels.astype(dtype) / 127.5 - 1).transpose(0, 3, 1, 2)),
         pixel_mask=torch.tensor(seen.astype(np.int64)),
     )
@@ -94,38 +112,32 @@ def inputs(dtype=np.float32):
     return theirs, batch, mask.astype(bool)
 
 
-def check_layers(size: str, dtype: str, tolerance: float) -> None:
+def check_layers(size: str, precision: Precision) -> None:
     """Text tokens one by one; of the image tokens, which transformers shuffles, the pooled vector sees every one."""
-    model = reference("Model", size, getattr(torch, dtype))
-    theirs, batch, text = inputs(np.dtype(dtype))
+    model = reference("Model", size, precision.dtype)
+    theirs, batch, text = inputs(precision.dtype)
     with torch.no_grad():
         expected = model(**theirs, output_hidden_states=True)
-    module, _ = ours(model)
-    out = jax.jit(lambda batch: module(batch))(batch)
-    for mine, layer in zip(out.hidden, expected.hidden_states[1:], strict=True):
-        close(np.asarray(mine)[:, :9][text], layer.numpy()[:, :9][text], tolerance=tolerance)
-    close(out.extra["image_cls"][:, 0], expected.last_hidden_state[:, 9], tolerance=tolerance)
-    close(out.pooled[:, 0], expected.pooler_output, tolerance=tolerance)
+    out, _ = jitted(outputs, ours(model)[0], batch)
+    check_states(out.hidden, [layer[:, :9] for layer in expected.hidden_states[1:]], text, precision.outputs)
+    close(out.extra["image_cls"][:, 0], expected.last_hidden_state[:, 9], precision.outputs)
+    close(out.pooled[:, 0], expected.pooler_output, precision.outputs)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_layer_is_the_references(size):
-    check_layers(size, "float32", 2e-5)
+    check_layers(size, SINGLE)
 
 
 def test_every_layer_in_float64():
-    with jax.enable_x64(True):
-        check_layers("odd", "float64", 1e-10)
+    with DOUBLE.enabled():
+        check_layers("odd", DOUBLE)
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_file_comes_back_bit_for_bit(name):
     model = reference(name, "odd")
-    module, plan = ours(model)
-    written, given = dict(unbuild(plan, module)), state(model)
-    assert written.keys() == given.keys()
-    for key, value in written.items():
-        np.testing.assert_array_equal(value, given[key].array, err_msg=key)
+    check_written(*ours(model), state(model))
 
 
 # ---- heads, losses, gradients ----------------------------------------------------------------------------------------
@@ -143,36 +155,31 @@ def masked_words(model, theirs, dtype):
 def answering(model, theirs, dtype):
     scores = np.random.default_rng(5).random((3, 7)).astype(dtype)
 
-    def loss_fn(module, batch):
-        logits = module.heads["vqa"](module(batch))[:, 0]
-        return -(scores * jax.nn.log_sigmoid(logits) + (1 - scores) * jax.nn.log_sigmoid(-logits)).mean() * 7
-
-    return lambda: model(**theirs, labels=torch.tensor(scores)).loss, loss_fn
+    return (
+        lambda: model(**theirs, labels=torch.tensor(scores)).loss,
+        lambda module, batch: binary(module.heads["vqa"](module(batch))[:, 0], scores).mean() * 7,
+    )
 
 
 LOSSES = {"ForMaskedLM": masked_words, "ForQuestionAnswering": answering}
 
 
+def check_loss(name: str, precision: Precision) -> None:
+    model = reference(name, "odd", precision.dtype)
+    theirs, batch, _ = inputs(precision.dtype)
+    loss, loss_of = LOSSES[name](model, theirs, precision.dtype)
+    check_trained(model, loss, lambda module: loss_of(module, batch), precision)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_the_references(name):
-    model = reference(name, "odd")
-    theirs, batch, _ = inputs()
-    loss, loss_fn = LOSSES[name](model, theirs, np.float32)
-    module, plan = ours(model)
-    check_gradients(model, loss(), module, plan, lambda module: loss_fn(module, batch), tolerance=1e-4)
+    check_loss(name, SINGLE)
 
 
 def test_everything_in_float64():
-    with jax.enable_x64(True):
-        for name, make in LOSSES.items():
-            model = reference(name, "odd", torch.float64)
-            theirs, batch, _ = inputs(np.float64)
-            loss, loss_fn = make(model, theirs, np.float64)
-            module, plan = ours(model)
-            check_gradients(
-                model, loss(), module, plan, lambda module, f=loss_fn, b=batch: f(module, b), tolerance=1e-8
-            )
-            check_steps(model, loss, module, plan, lambda module, f=loss_fn, b=batch: f(module, b))
+    with DOUBLE.enabled():
+        for name in LOSSES:
+            check_loss(name, DOUBLE)
 
 
 @pytest.mark.parametrize(("name", "head"), [("ForQuestionAnswering", "vqa"), ("ForImageAndTextRetrieval", "retrieval")])
@@ -180,11 +187,9 @@ def test_heads_give_the_references_logits(name, head):
     model = reference(name, "deep")
     theirs, batch, _ = inputs()
     with torch.no_grad():
-        expected = model(**theirs).logits.numpy()
+        expected = model(**theirs).logits
     module, _ = ours(model)
-    logits = np.asarray(module.heads[head](module(batch)))[:, 0]
-    close(logits, expected, tolerance=2e-5)
-    assert (logits.argmax(-1) == expected.argmax(-1)).all()
+    check_heads(module, jitted(outputs, module, batch)[1], {head: expected}, {}, SINGLE.outputs)
 
 
 def test_two_pictures_are_two_examples_of_a_row():
@@ -195,25 +200,11 @@ def test_two_pictures_are_two_examples_of_a_row():
     both = np.stack([first, second], 1)
     with torch.no_grad():
         expected = model(
-            input_ids=torch.tensor(ids, dtype=torch.long),
-            attention_mask=torch.tensor(mask),
-            token_type_ids=torch.tensor(types, dtype=torch.long),
+            **their_texts(ids, types, mask),
             pixel_values=torch.tensor((both.astype(np.float32) / 127.5 - 1).transpose(0, 1, 4, 2, 3)),
             pixel_mask=torch.tensor(np.stack([seen_first, seen_second], 1).astype(np.int64)),
-        ).logits.numpy()
-    one, two = cut(first), cut(second, index=1)
-    image = Patches(
-        **{
-            name: np.concatenate([getattr(one, name), getattr(two, name)], 1)
-            for name in ("pixels", "yx", "grid", "index")
-        },
-        segments=np.concatenate([one.segments, 2 * two.segments], 1),
-    )
-    text = Text(
-        ids=np.concatenate([ids, ids], 1),
-        types=np.concatenate([types, types], 1),
-        segments=np.concatenate([mask, 2 * mask], 1),
-    )
-    module, _ = ours(model)
-    logits = np.asarray(module.heads["nlvr2"](module(make_batch(text=text, image=image))))
-    close(logits[:, 0], expected, tolerance=2e-5)
+        ).logits
+    text = Text(ids=ids, types=types, segments=mask)
+    batch = make_batch(text=beside(text, text), image=beside(cut(first), cut(second, index=1)))
+    _, logits = jitted(outputs, ours(model)[0], batch)
+    close(logits["nlvr2"][:, 0], expected, SINGLE.outputs)

@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 import singlestream as ss
 from singlestream.batch import Batch, Patches, Text, make_batch
 from singlestream.interop.build import find_plan
 from singlestream.interop.rules import WeightsError
 from tests.interop import vilt_authors_recipe as recipe
-from tests.interop.golden_files import (
-    GOLDEN,
-    STEPS,
+from tests.interop.compare import (
+    DOUBLE,
+    SINGLE,
+    Precision,
+    beside,
     binary,
-    check_training,
+    check_heads,
+    check_states,
     check_written,
     close,
     cross_entropy,
-    golden,
     held,
-    make,
-    part,
-    same_logits,
-    shapes_of,
+    jitted,
+    outputs,
 )
+from tests.interop.golden_files import GOLDEN, check_trained, golden, layers, make, part, shapes_of
 
 NAME = "vilt_authors"
 
 
-def tensors_of(size: str, kind: str, dtype: Any = np.float32) -> dict[str, Any]:
+def tensors_of(size: str, kind: str, dtype: str = "float32") -> dict[str, Any]:
     """The file; the positions are a buffer that the authors' files have."""
     weights = recipe.weights(shapes_of(NAME, f"{size}/{kind}"))
     return held({**weights, "text_embeddings.position_ids": np.arange(recipe.LENGTH)[None]}, dtype)
 
 
-def ours(size: str, kind: str, dtype: Any = np.float32):
+def ours(size: str, kind: str, dtype: str = "float32"):
     tensors = tensors_of(size, kind, dtype)
     return *make(tensors, {"num_heads": recipe.SIZES[size]["num_heads"]}), tensors
 
@@ -69,53 +69,32 @@ def batch_of(kind: str) -> Batch:
     """One picture an example; of NLVR2 two examples a row, whose text is the same."""
     if kind != "nlvr2":
         return make_batch(text=words(), image=patches(0))
-
-    def beside(name: str, *values: Any) -> np.ndarray:
-        return np.concatenate([(1 + i * (name == "segments")) * value for i, value in enumerate(values)], 1)
-
-    text, images = words(), (patches(0), patches(1))
-    return make_batch(
-        text=Text(**{n: beside(n, *[getattr(text, n)] * 2) for n in ("ids", "segments", "positions")}),
-        image=Patches(
-            **{n: beside(n, *(getattr(i, n) for i in images)) for n in ("pixels", "yx", "grid", "index", "segments")}
-        ),
-    )
+    return make_batch(text=beside(words(), words()), image=beside(patches(0), patches(1)))
 
 
-def check_outputs(size: str, kind: str, dtype: Any, tolerance: float) -> None:
+def states_and_logits(module: Any, one: Batch, batch: Batch) -> tuple[Any, dict[str, Any]]:
+    """States of one picture an example; logits of the kind's own batch."""
+    return module(one), outputs(module, batch)[1]
+
+
+def check_outputs(size: str, kind: str, precision: Precision) -> None:
     """Every layer's states and every head's logits, at every token that is none of padding."""
-    module, _, _ = ours(size, kind, dtype)
-    graph, params = nnx.split(module)
-
-    @jax.jit
-    def run(params: Any, one: Batch, batch: Batch) -> Any:
-        module = nnx.merge(graph, params)
-        encoded, found = module(one), module(batch)
-        return encoded, {name: head(found) for name, head in module.heads.items()}
-
+    module, _, _ = ours(size, kind, precision.dtype)
     one, case = batch_of("one picture"), f"{size}/{kind}"
-    encoded, logits = run(params, one, batch_of(kind))
+    encoded, logits = jitted(states_and_logits, module, one, batch_of(kind))
+    seen = {"text": one.text.segments > 0, "image": one.image.segments > 0}
     class_token = np.ones((recipe.ROWS, 1), bool)
-    seen = np.concatenate([one.text.segments > 0, one.image.segments > 0, class_token], 1)
-    expected = part(NAME, f"{case}/states/")
-    assert len(encoded.hidden) == len(expected) == recipe.SIZES[size]["num_layers"]
-    for i, states in enumerate(encoded.hidden):
-        close(np.asarray(states)[seen], expected[str(i)][seen], tolerance, f"layer {i}")
-    close(encoded.pooled[:, 0], golden(NAME)[f"{case}/pooled"], tolerance, "pooled")
-    wanted = part(NAME, f"{case}/logits/")
-    assert wanted.keys() == logits.keys()
-    of_tokens = {"mlm": one.text.segments > 0, "mpp": one.image.segments > 0}
-    for name, reference in wanted.items():
-        mine = np.asarray(logits[name])
-        if name in of_tokens:
-            same_logits(mine[of_tokens[name]], reference[of_tokens[name]], tolerance, name)
-        else:
-            same_logits(mine[:, 0], reference, tolerance, name)
+    every = np.concatenate([*seen.values(), class_token], 1)
+    check_states(encoded.hidden, layers(NAME, f"{case}/states/"), every, precision.outputs)
+    close(encoded.pooled[:, 0], golden(NAME)[f"{case}/pooled"], precision.outputs, "pooled")
+    expected = part(NAME, f"{case}/logits/")
+    assert expected.keys() == logits.keys()
+    check_heads(module, logits, expected, seen, precision.outputs)
 
 
 def loss_of(module: Any, kind: str, batch: Batch) -> Any:
-    encoded, want = module(batch), recipe.targets()
-    logits = {name: head(encoded) for name, head in module.heads.items()}
+    """The authors' losses."""
+    (_, logits), want = outputs(module, batch), recipe.targets()
     if kind == "pretraining":
         loss = cross_entropy(logits["mlm"], want["words"]) + cross_entropy(logits["mpp"], want["colours"])
         return loss + cross_entropy(logits["itm"][:, 0], want["match"])
@@ -133,22 +112,19 @@ def test_a_file_comes_back_bit_for_bit(size, kind):
 
 @pytest.mark.parametrize(("size", "kind"), [case for case in recipe.CASES if case not in recipe.TRAINED])
 def test_every_layer_and_head_is_the_authors(size, kind):
-    check_outputs(size, kind, np.float32, 2e-5)
-    with jax.enable_x64(True):
-        check_outputs(size, kind, np.float64, 1e-10)
+    for precision in (SINGLE, DOUBLE):
+        with precision.enabled():
+            check_outputs(size, kind, precision)
 
 
 @pytest.mark.parametrize(("size", "kind"), recipe.TRAINED)
 def test_training_is_the_authors(size, kind):
-    check_outputs(size, kind, np.float32, 2e-5)
-    module, plan, _ = ours(size, kind)
-    batch, case = batch_of(kind), f"{size}/{kind}"
-    check_training(module, plan, lambda module: loss_of(module, kind, batch), NAME, case, tolerance=1e-4)
-    with jax.enable_x64(True):
-        module, plan, _ = ours(size, kind, np.float64)
-        check_training(
-            module, plan, lambda module: loss_of(module, kind, batch), NAME, case, tolerance=1e-8, steps=STEPS
-        )
+    check_outputs(size, kind, SINGLE)
+    loss = functools.partial(loss_of, kind=kind, batch=batch_of(kind))
+    for precision in (SINGLE, DOUBLE):
+        with precision.enabled():
+            module, plan, _ = ours(size, kind, precision.dtype)
+            check_trained(module, plan, loss, NAME, f"{size}/{kind}", precision)
 
 
 def test_lightnings_file_loads():

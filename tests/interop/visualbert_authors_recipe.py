@@ -20,7 +20,7 @@ SIZES: dict[str, dict[str, int]] = {
     "one_layer": dict(hidden_size=6, num_attention_heads=2, num_hidden_layers=1, intermediate_size=7),
     "deep": dict(hidden_size=12, num_attention_heads=1, num_hidden_layers=4, intermediate_size=9),
 }
-# The authors' `training_head_type`.
+# The authors' `training_head_type`; `late` is `pretraining` with their `bypass_transformer` and `image_text_alignment`.
 CASES = [
     ("odd", "pretraining"),
     ("deep", "flickr"),
@@ -29,6 +29,7 @@ CASES = [
     ("one_layer", "nlvr"),
     ("one_layer", "multichoice"),
     ("one_layer", "flickr"),
+    ("one_layer", "late"),
 ]
 TRAINED = [case for case in CASES if case[0] == "one_layer"]
 FILE = ("one_layer", "pretraining")  # of the file in the format of 2019
@@ -46,12 +47,14 @@ def inputs() -> dict[str, np.ndarray]:
     text = np.arange(WORDS) < np.array([7, 2, 5, 4])[:, None]
     image = draw("image mask", (ROWS, REGIONS)) > -0.4
     image[:, 1] = image[0] = True
+    positions = ((draw("words", (ROWS, REGIONS, 2)) + 1) / 2 * WORDS).astype(int)
     return {
         "ids": (5 + (draw("ids", (ROWS, WORDS)) + 1) / 2 * (VOCABULARY - 5)).astype(int),
         "types": (draw("types", (ROWS, WORDS)) > 0).astype(int),
         "text": text.astype(int),
         "image": image.astype(int),
         "picture": (draw("picture", (ROWS, REGIONS)) > 0).astype(int),  # of NLVR2's two
+        "words": np.where(draw("aligned", (ROWS, REGIONS, 2)) > -0.2, positions, -1),  # of each region, up to two
         "features": draw("features", (ROWS, REGIONS, FEATURES)),
     }
 

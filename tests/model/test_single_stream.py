@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singlestream.batch import BatchError, Regions, Text, make_batch, without_image
+from singlestream.model.block import Block
 from singlestream.model.config import SIZES, ModelConfig
 from singlestream.model.heads import HeadConfig
+from singlestream.model.noise import dropout
 from singlestream.model.pooling import Pooler, second_last
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.visibility import Visibility
@@ -23,6 +25,8 @@ CONV = replace(CONFIG, image_stem="conv", patch_margin=2, direction="prefix", po
 VILT = replace(
     CONFIG, text_norm=True, modality="pictures", image_cls=True, position_resize="corners", embed_norm_eps=1e-12
 )
+# VisualBERT without early fusion.
+LATE = replace(CONFIG, late_layers=1, direction="prefix")
 MEAN = replace(CONFIG, text_positions="sinusoidal", pooling="mean", activation="relu")
 
 
@@ -30,7 +34,7 @@ def _close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("config", [CONFIG, POST, CONV, VILT], ids=["pre", "post", "conv", "vilt"])
+@pytest.mark.parametrize("config", [CONFIG, POST, CONV, VILT, LATE], ids=["pre", "post", "conv", "vilt", "late"])
 @given(
     data=st.data(),
     sizes=st.lists(
@@ -130,6 +134,27 @@ def test_dropout_and_stochastic_depth_follow_the_key():
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(one, other)
     np.testing.assert_array_equal(model(batch).pooled, model(batch).pooled)
+
+
+def test_without_dropout_of_weights_a_layer_draws_what_it_always_did():
+    """Runs go on bit for bit: the keys of its branches are those of the layers before there was that dropout."""
+    block, key = Block(replace(CONFIG, dropout=0.5), rngs=nnx.Rngs(0)), jax.random.key(1)
+    x, zeros = jax.random.normal(jax.random.key(0), (2, 4, CONFIG.width)), jnp.zeros((2, 4), jnp.int32)
+    visibility, keys = Visibility(segments=zeros + 1, part=zeros, modality=zeros), jax.random.split(key, 4)
+    expected = x + dropout(block.attention(block.attention_norm(x), visibility)[0], 0.5, keys[0])
+    expected = expected + dropout(block.mlp(block.mlp_norm(expected)), 0.5, keys[2])
+    np.testing.assert_array_equal(block(x, visibility, depth_rate=jnp.zeros(()), key=key)[0], expected)
+
+
+@pytest.mark.parametrize("late_layers", [0, 1])
+def test_dropout_of_weights_changes_every_layer(late_layers):
+    """Each layer's weights, given its input: dropped or scaled up, and by another draw than the other layers'."""
+    config = replace(CONFIG, attention_dropout=0.5, late_layers=late_layers)
+    found = toy_model(config)(random_batch(0), key=jax.random.key(1), attention=True).attention["self"]
+    read = slice(0, 5)  # what every layer reads: the text
+    dropped = np.asarray(found[..., read, read] == 0)
+    assert dropped.any((1, 2, 3, 4)).all() and not dropped.all((1, 2, 3, 4)).any()
+    assert len(np.unique(dropped.reshape(len(dropped), -1), axis=0)) == config.depth
 
 
 def test_stochastic_depth_drops_a_rows_branch_or_scales_it_up():
@@ -311,6 +336,8 @@ def test_bad_settings_are_named():
         ({"width": 25}, "config.model.width=25 is not divisible by config.model.num_heads=2"),
         ({"num_layers": 0}, "config.model.num_layers=0: must be at least 1"),
         ({"dropout": 1.0}, "config.model.dropout=1.0"),
+        ({"attention_dropout": -0.1}, "config.model.attention_dropout=-0.1"),
+        ({"late_layers": -1}, "config.model.late_layers=-1: must be at least 0"),
         ({"image_positions": "boxes"}, "does not go with"),
         ({"image_stem": "conv"}, "too small for the convolutional stem"),
     ):

@@ -216,6 +216,15 @@ def test_a_task_token_is_a_row_of_its_own_table():
         _close(model.embed.text(text)[0, 1], norm(table[2]))
 
 
+@pytest.mark.parametrize("config", [SHARED, PAIRED], ids=["shared", "paired"])
+def test_dropout_of_weights_reaches_every_attention(config):
+    """About half of the weights that a layer would apply are 0, in each direction of each layer."""
+    model = toy_model(dataclasses.replace(config, attention_dropout=0.5))
+    for weights in model(_batch(), key=jax.random.key(1), attention=True).attention.values():
+        dropped = np.asarray(weights == 0).mean((1, 2, 3, 4))
+        assert (dropped > 0).all() and (dropped < 1).all()
+
+
 def test_dropout_follows_the_key():
     config = dataclasses.replace(SHARED, dropout=0.3)
     model, batch = toy_model(config), _batch()
@@ -239,6 +248,9 @@ def test_what_a_batch_lacks_is_named():
     ):
         with pytest.raises(BatchError, match=message):
             model(batch.replace(text=dataclasses.replace(text, **changed)))
+    with pytest.raises(BatchError, match=r"image.words: no two-stream model reads words of regions, leave them out"):
+        words = np.zeros((*batch.image.segments.shape, 1), np.int32)
+        model(batch.replace(image=dataclasses.replace(batch.image, words=words)))
     with pytest.raises(BatchError, match="reads Regions with 5 numbers each .* got Regions with 0"):
         model(make_batch(text=Text(ids=text.ids)))
     place = np.zeros((2, 1, 2), np.int32)

@@ -7,48 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from singlestream.batch import Encoded, Spec, Text, make_batch
-from singlestream.config import Config, ConfigError, DataConfig, ModelConfig, TrainConfig
+from singlestream.batch import Regions, Spec, Text, make_batch
+from singlestream.config import Config, ConfigError, DataConfig, TrainConfig
 from singlestream.objectives import build_objectives, objective_names
 from singlestream.objectives.itm import MATCH, mismatch
 from singlestream.objectives.locate import single_centre
 from singlestream.objectives.mlm import Options as MlmOptions
 from singlestream.objectives.mlm import mask_tokens
-from singlestream.objectives.total import loss_weights, total_loss
+from singlestream.objectives.total import loss_weights
 from tests.model.toy import SPEC, random_batch
 
-KEY = jax.random.key(0)
-MODEL = ModelConfig(direction="prefix", num_layers=3)
-
-
-def _build(objectives, **options):
-    config = Config(objectives=objectives, objective_options=options, model=MODEL)
-    return build_objectives(config, SPEC)
-
-
-def _log_softmax(logits):
-    top = logits.max(-1, keepdims=True)
-    return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
-
-
-class FakeModel:
-    """Returns given logits whatever it reads, and counts how often it was called."""
-
-    def __init__(self, **logits):
-        self.calls = []
-        arrays = {name: jnp.asarray(value) for name, value in logits.items()}
-        self.heads = {name: (lambda encoded, value=value: value) for name, value in arrays.items()}
-
-    def __call__(self, batch, *, key=None):
-        self.calls.append((batch, key))
-        zeros = np.zeros((1, 1, 1), np.float32)
-        return Encoded(text=zeros, image=zeros, pooled=zeros)
-
-
-def _run(objectives, batch, model, train=False):
-    states = {name: objective.init_state(SPEC) for name, objective in objectives.items()}
-    metrics, _ = total_loss(model, objectives, batch, SPEC, KEY, states, train=train)
-    return {name: (float(total), float(count)) for name, (total, count) in metrics.items()}
+from .toy import KEY, MODEL, FakeModel, build, log_softmax, run
 
 
 def test_vqa_is_the_cross_entropy_of_known_answers():
@@ -57,8 +26,8 @@ def test_vqa_is_the_cross_entropy_of_known_answers():
     batch = random_batch(0, rows=5, targets={"answer": np.array([[2], [0], [7], [-1], [6]], np.int32)})
     batch = batch.replace(example_mask=np.array([[True], [True], [True], [True], [False]]))
     logits = rng.normal(size=(5, 1, 7)).astype(np.float32)
-    metrics = _run(_build({"vqa": 1.0}), batch, FakeModel(vqa=logits))
-    expected = -(_log_softmax(logits)[0, 0, 2] + _log_softmax(logits)[1, 0, 0])
+    metrics, _ = run(build({"vqa": 1.0}), batch, FakeModel(vqa=logits))
+    expected = -(log_softmax(logits)[0, 0, 2] + log_softmax(logits)[1, 0, 0])
     np.testing.assert_allclose(metrics["vqa/loss"], (expected, 2), rtol=1e-6)
     hits = (logits[0, 0].argmax() == 2) + (logits[1, 0].argmax() == 0)
     assert metrics["vqa/accuracy"] == (hits, 3)
@@ -92,12 +61,21 @@ def test_whole_words_are_masked_together():
     assert (chosen[:, 1] != chosen[:, 4]).any() and (chosen[:, 4] != chosen[:, 5]).any()
 
 
+def test_only_words_that_name_something_are_masked():
+    boxes = np.zeros((50, 6, 2, 4), np.float32)
+    boxes[:, [1, 4], 1] = [0.1, 0.1, 0.2, 0.2]
+    batch = random_batch(0, rows=50, text=6, targets={"word_boxes": boxes})
+    _, chosen = mask_tokens(batch, SPEC, KEY, MlmOptions(named=True, rate=0.5))
+    assert np.asarray(chosen).any(0).tolist() == [False, True, False, False, True, False]
+    assert build({"mlm": 1.0}, mlm={"named": True})["mlm"].targets == ("word_boxes",)
+
+
 def test_mlm_predicts_the_original_token_where_it_was_drawn():
     rng = np.random.default_rng(1)
     batch = random_batch(0, rows=3, text=8)
     logits = rng.normal(size=(3, 8, SPEC.vocab_size)).astype(np.float32)
     model = FakeModel(mlm=logits)
-    metrics = _run(_build({"mlm": 1.0}, mlm={"rate": 0.4}), batch, model)
+    metrics, _ = run(build({"mlm": 1.0}, mlm={"rate": 0.4}), batch, model)
     masked = model.calls[0][0].text.ids
     changed = np.asarray(masked) != batch.text.ids
     total, count = metrics["mlm/loss"]
@@ -105,7 +83,7 @@ def test_mlm_predicts_the_original_token_where_it_was_drawn():
     # The same draw again, from the definition.
     key = jax.random.fold_in(jax.random.split(KEY)[1], 0)
     _, chosen = mask_tokens(batch, SPEC, key, MlmOptions(rate=0.4))
-    nll = -np.take_along_axis(_log_softmax(logits), batch.text.ids[..., None], -1)[..., 0]
+    nll = -np.take_along_axis(log_softmax(logits), batch.text.ids[..., None], -1)[..., 0]
     np.testing.assert_allclose(total, nll[np.asarray(chosen)].sum(), rtol=1e-5)
 
 
@@ -163,6 +141,14 @@ def test_itm_does_not_rotate_onto_the_same_picture():
         assert (np.asarray(match) == MATCH).all()
 
 
+def test_itm_leaves_out_the_words_of_regions():
+    """They point into the text that a picture came with, and so would tell whether it is this one."""
+    plain = random_batch(0, rows=2)
+    image = Regions(features=np.ones((2, 3, 4), np.float32), words=np.zeros((2, 3, 1), np.int32))
+    mixed, _ = mismatch(make_batch(text=plain.text, image=image), jax.random.key(0))
+    assert mixed.image.words is None and mixed.image.features.shape == (2, 3, 4)
+
+
 def test_single_centre_takes_words_that_name_one_thing():
     boxes = np.zeros((1, 3, 5, 4), np.float32)
     boxes[0, 0, 0] = [0.2, 0.4, 0.4, 0.8]
@@ -183,19 +169,19 @@ def test_locate_is_its_three_cross_entropies():
     batch = batch.replace(targets={"region_class": classes, "region_centre": centre, "word_boxes": boxes})
     region, places, words = (rng.normal(size=s).astype(np.float32) for s in ((1, 6, 7), (1, 6, 8), (1, 2, 8)))
     model = FakeModel(locate_region=region, locate_centre=places, locate_word=words)
-    objectives = _build({"locate": 2.0}, locate={"bins": 4, "layer": 2})
-    metrics = _run(objectives, batch, model)
+    objectives = build({"locate": 2.0}, locate={"bins": 4, "layer": 2})
+    metrics, _ = run(objectives, batch, model)
 
     known = classes[0, :, 0] >= 0
     expected = sum(
-        -_log_softmax(region[0, :, start : start + size])[np.arange(6), classes[0, :, a]][known].sum()
+        -log_softmax(region[0, :, start : start + size])[np.arange(6), classes[0, :, a]][known].sum()
         for a, (start, size) in enumerate(((0, 4), (4, 3)))
     )
     np.testing.assert_allclose(metrics["locate/region_loss"], (expected, 10), rtol=1e-6)
     bins = {1: (0, 3), 2: (2, 2), 5: (3, 0)}
-    expected = sum(-_log_softmax(places[0, n, 4 * a : 4 * a + 4])[bins[n][a]] for n in bins for a in range(2))
+    expected = sum(-log_softmax(places[0, n, 4 * a : 4 * a + 4])[bins[n][a]] for n in bins for a in range(2))
     np.testing.assert_allclose(metrics["locate/centre_loss"], (expected, 6), rtol=1e-6)
-    expected = -_log_softmax(words[0, 1, :4])[1] - _log_softmax(words[0, 1, 4:])[3]
+    expected = -log_softmax(words[0, 1, :4])[1] - log_softmax(words[0, 1, 4:])[3]
     np.testing.assert_allclose(metrics["locate/word_loss"], (expected, 2), rtol=1e-6)
     assert loss_weights(objectives, {"locate": 2.0}) == {
         "locate/region_loss": 2.0,
@@ -208,25 +194,25 @@ def test_objectives_share_equal_calls_and_draw_different_noise():
     batch = random_batch(0, rows=2, text=6, targets={"answer": jnp.zeros((2, 1), jnp.int32)})
     logits = {"vqa": np.zeros((2, 1, 7), np.float32), "mlm": np.zeros((2, 6, 40), np.float32)}
     model = FakeModel(**logits, itm=np.zeros((2, 1, 2), np.float32))
-    objectives = _build({"vqa": 1.0, "mlm": 1.0, "itm": 1.0})
-    _run({**objectives, "vqa_again": objectives["vqa"]}, batch, model, train=True)
+    objectives = build({"vqa": 1.0, "mlm": 1.0, "itm": 1.0})
+    run({**objectives, "vqa_again": objectives["vqa"]}, batch, model, train=True)
     assert len(model.calls) == 3  # itm's and mlm's batches, and one for both vqa objectives
     assert len({jax.random.key_data(key).tobytes() for _, key in model.calls}) == 3
     evaluated = FakeModel(**logits, itm=np.zeros((2, 1, 2), np.float32))
-    _run(objectives, batch, evaluated)
+    run(objectives, batch, evaluated)
     assert {key for _, key in evaluated.calls} == {None}
 
 
 def test_mistakes_in_the_settings_are_named():
-    assert objective_names() == ["itm", "locate", "mlm", "vqa"]
+    assert {"itc", "itm", "locate", "mlm", "vqa"} <= set(objective_names()) and "base" not in objective_names()
     for objectives, options, message in (
-        ({"vqaa": 1.0}, {}, "config.objectives.vqaa: no such objective; there are itm, locate, mlm, vqa"),
+        ({"vqaa": 1.0}, {}, "config.objectives.vqaa: no such objective; there are .*itm, locate, .*vqa"),
         ({"mlm": 1.0}, {"mlm": {"rat": 0.1}}, "config.objective_options.mlm.rat: no such key"),
         ({"mlm": 1.0}, {"mlm": {"rate": 1.5}}, r"config.objective_options.mlm.rate=1.5: must be in \(0, 1\)"),
         ({"locate": 1.0}, {"locate": {"layer": 9}}, "layer=9 is more than config.model.num_layers=3"),
     ):
         with pytest.raises(ConfigError, match=message):
-            _build(objectives, **options)
+            build(objectives, **options)
     bare = Spec(vocab_size=10)
     for name, message in (("vqa", "0 different answers"), ("locate", "no region classes")):
         with pytest.raises(ConfigError, match=message):
@@ -244,4 +230,4 @@ def test_negatives_need_a_second_row(size):
 
 
 def test_an_objective_of_weight_zero_is_left_out():
-    assert list(_build({"vqa": 1.0, "locate": 0.0})) == ["vqa"]
+    assert list(build({"vqa": 1.0, "locate": 0.0})) == ["vqa"]

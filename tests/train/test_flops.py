@@ -13,7 +13,10 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from singlestream.batch import make_batch
 from singlestream.model.config import ModelConfig
 from singlestream.model.single_stream import SingleStream
+from singlestream.model.two_stream import TwoStream
+from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.train.flops import train_flops
+from tests.model import test_two_stream as two
 from tests.model.toy import CONFIG, SPEC, random_batch, replace
 
 
@@ -31,7 +34,9 @@ def multiplications(jaxpr: Jaxpr) -> int:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"direction": "prefix"}, {"image_stem": "conv", "patch_size": 8}], ids=["plain", "slots", "conv"]
+    "changes",
+    [{}, {"direction": "prefix"}, {"image_stem": "conv", "patch_size": 8}, {"direction": "prefix", "late_layers": 1}],
+    ids=["plain", "slots", "conv", "late"],
 )
 def test_the_count_is_that_of_the_products(changes: dict[str, object]):
     config: ModelConfig = replace(CONFIG, image_positions="none", num_images=1, **changes)
@@ -45,3 +50,12 @@ def test_the_count_is_that_of_the_products(changes: dict[str, object]):
     forward = jax.make_jaxpr(lambda params, batch: nnx.merge(graphdef, params)(batch).text)(params, batch)
     # The pooler's product, a quarter of a percent here, is not counted.
     assert train_flops(config, batch) == pytest.approx(3 * 2 * multiplications(forward.jaxpr), rel=0.005)
+
+
+@pytest.mark.parametrize("config", [two.SHARED, two.PAIRED], ids=["shared", "paired"])
+def test_two_streams_are_counted_too(config: TwoStreamConfig):
+    batch = two.pack([two.example(0, two.WORDS, two.REGIONS)] * 8, 4, 2, [(i // 2, i % 2) for i in range(8)])
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: TwoStream(config, two.SPEC, rngs=nnx.Rngs(0))))
+    forward = jax.make_jaxpr(lambda params, batch: nnx.merge(graphdef, params)(batch).text)(params, batch)
+    # The poolers' products, one a text, are not counted.
+    assert train_flops(config, batch) == pytest.approx(3 * 2 * multiplications(forward.jaxpr), rel=0.02)

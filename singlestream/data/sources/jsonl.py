@@ -5,12 +5,14 @@
     {"image": "cat.jpg", "question": "what is it?", "answer": "a cat"}      or with "caption" in place of the two
     {"image": ["left.png", "right.png"], "question": ..., "answer": ...}    several pictures
 
-and may have an "id" and a "kind" (by which results are listed); other keys are not read. Pictures lie in
-`options.images`, seen from that folder. With `options.features` (a table .tsv, or a folder: see `data/features.py`)
-nothing is read from pictures: "image" is a name there, with or without the ending of the picture's file.
+and may have an "id", a "kind" (by which results are listed) and a "group" (of texts that belong together, see below);
+other keys are not read. Pictures lie in `options.images`, seen from that folder. With `options.features` (a table .tsv,
+or a folder: see `data/features.py`) nothing is read from pictures: "image" is a name there, with or without the ending
+of the picture's file.
 
-A line is a record. Where texts share a row (`config.data.texts_per_row` above 1), a record is a picture with all its
-lines.
+A line is a record. Where a row has several texts (`config.data.texts_per_row` above 1), a record is a picture with all
+its lines of one group, say the answers to choose from of one question. Evaluation also counts in how many groups every
+answer is right.
 """
 
 from __future__ import annotations
@@ -100,7 +102,8 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
     _check_pictures(lines, pictures, features)
     groups: dict[Any, list[Line]] = {}
     for number, line in enumerate(lines):
-        groups.setdefault(line.images if data.texts_per_row > 1 else number, []).append(line)
+        key = (line.images, line.text.group) if data.texts_per_row > 1 else number
+        groups.setdefault(key, []).append(line)
     return JsonlSource(list(groups.values()), pictures, features)
 
 
@@ -138,6 +141,7 @@ def _parse(content: str, where: str, name: str) -> Line:
         text=_string(value, "question" if question else "caption", where),
         answer=_string(value, "answer", where) if question else "",
         kind=str(value.get("kind", "")),
+        group=str(value.get("group", "")),
     )
     return Line(where, tuple(images), text)
 

@@ -88,7 +88,8 @@ class NLVRSource:
     def texts(self, i: int) -> tuple[Sentence, ...]:
         example = self._examples[i]
         kind = "seen" if _normal(example.sentence) in self._seen else "new"
-        return (Sentence(id=example.id, text=example.sentence, answer=example.label, kind=kind),)
+        group = example.id.rpartition("-")[0]  # of an identifier n-m, n is the sentence's
+        return (Sentence(id=example.id, text=example.sentence, answer=example.label, kind=kind, group=group),)
 
     def __getitem__(self, i: int) -> Record:
         example = self._examples[i]

@@ -27,12 +27,14 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
 from singlestream.config import DataConfig
-from singlestream.data.record import DataError, Mention, Record, Sentence
+from singlestream.data.record import DataError, Mention, Record, RegionFeatures, Sentence
 from singlestream.data.sources.scenes_captions import caption
 from singlestream.data.sources.scenes_draw import draw
 from singlestream.data.sources.scenes_folder import Progress, default_folder, make_once, quiet
 from singlestream.data.sources.scenes_language import Said
 from singlestream.data.sources.scenes_questions import Balance, ask
+from singlestream.data.sources.scenes_retell import retell
+from singlestream.data.sources.scenes_truth import Untrue, read, seen
 from singlestream.data.sources.scenes_world import (
     CANVAS,
     COLOURS,
@@ -44,8 +46,10 @@ from singlestream.data.sources.scenes_world import (
 )
 
 SPLITS = ("train", "validation", "test", "test_composition")
+AUGMENT = {"retell": retell}
 REGION_CLASSES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
 VERSION = "1.1.0"  # of the records: change it whenever other records come out of the same options
+REGION_SIDE = 12  # pixels; a region's features are so many squared, times three colours
 _BYTES_PER_SCENE = 10_000
 _LEVELLED = 500  # scenes whose answers are kept level together
 _DRAWN = 50  # scenes that are drawn together: more would leave the processor's cache
@@ -53,17 +57,18 @@ _DRAWN = 50  # scenes that are drawn together: more would leave the processor's 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """`config.data.options` of Scenes: the seed of the data and how many pictures each split has."""
+    """`config.data.options` of Scenes: the seed of the data, how many pictures each split has, how they are given."""
 
     seed: int = 0
     train_scenes: int = 20000
     validation_scenes: int = 500
     test_scenes: int = 1000
     composition_scenes: int = 1000
+    regions: bool = False  # pictures also as regions, one a thing, as a perfect detector would find them
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
+            value, least = getattr(self, field.name), 0 if field.name in ("seed", "regions") else 1
             if value < least:
                 raise ValueError(f"config.data.options.{field.name}={value}: must be at least {least}")
 
@@ -81,7 +86,8 @@ class Options:
     @property
     def name(self) -> str:
         """A short name of these options: the folder's name, so that other options make another folder."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        made = {name: value for name, value in dataclasses.asdict(self).items() if name != "regions"}
+        return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def describe(options: Options, split: str) -> Iterator[tuple[Scene, list[Said]]]:
@@ -186,8 +192,8 @@ class ScenesSource:
 
     region_classes = REGION_CLASSES
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
-        self._split, self._folder = split, builder.data_dir
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, *, regions: bool = False):
+        self._split, self._folder, self._regions = split, builder.data_dir, regions
         self._records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
         self._read(len(self) - 1)  # a file that was cut is found now, not in the middle of a training
 
@@ -202,11 +208,19 @@ class ScenesSource:
             id=f"{self._split}-{i}",
             images=(pixels,),
             texts=self._texts(i, fields, boxes),
+            regions=(_find(pixels, things, boxes),) if self._regions else (),
             picture=fields["picture"].int64_list.value[0],
             boxes=boxes,
             classes=things[:, :3].astype(np.int32),
             index=np.zeros(len(things), np.int32),
         )
+
+    def judge(self, record: Record, text: str) -> bool:
+        """Whether a caption is true of a record's picture, in every word."""
+        try:
+            return read(seen(record, self.region_classes), text)[0] == "true"
+        except Untrue:
+            return False
 
     def texts(self, i: int) -> tuple[Sentence, ...]:
         """The texts of record i, its picture left alone."""
@@ -241,6 +255,15 @@ class ScenesSource:
         )
 
 
+def _find(pixels: UInt8[np.ndarray, "48 48 3"], things: np.ndarray, boxes: np.ndarray) -> RegionFeatures:
+    """What a perfect detector would find: of each thing its box, and as features what the picture shows there."""
+    # `Image.resize(box=...)` would let the filter read beyond the box.
+    crops = (Image.fromarray(pixels[y : y + size, x : x + size]) for x, y, size in things[:, 3:6].tolist())
+    shown = [np.asarray(crop.resize((REGION_SIDE, REGION_SIDE), Image.Resampling.BILINEAR)) for crop in crops]
+    features = np.stack(shown).reshape(len(shown), -1).astype(np.float32) / np.float32(127.5) - 1
+    return RegionFeatures(features=features, boxes=boxes, classes=things[:, :3].astype(np.int32))
+
+
 def open_split(data: DataConfig, options: Options, split: str, *, progress: bool = True) -> ScenesSource:
     """Opens a split; makes the data of these options first where the folder has none yet.
 
@@ -258,7 +281,7 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
     builder = _builder(folder, options, progress)  # anew: another process may have made the data since
     if split not in builder.info.splits:
         raise _damaged(builder.data_path, f"it lists no split {split}")
-    return ScenesSource(builder, split)
+    return ScenesSource(builder, split, regions=options.regions)
 
 
 def _builder(folder: Path, options: Options, progress: bool) -> Scenes:

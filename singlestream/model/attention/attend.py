@@ -19,6 +19,8 @@ def attend(
     visibility: Visibility,
     *,
     implementation: str = "auto",
+    rate: float = 0.0,
+    key: jax.Array | None = None,
     weights: bool = False,
 ) -> tuple[Float[Array, "B Q H C"], Float[Array, "B H Q K"] | None]:
     """Attention of a stream to itself, or to another (`Visibility.towards`).
@@ -28,13 +30,15 @@ def attend(
         visibility: who sees whom. A query that sees nothing (padding) gets an arbitrary finite vector.
         implementation: `plain` builds the whole matrix; `auto` takes the slotted path where the batch's layout
             allows it, the plain one elsewhere.
-        weights: also return the attention weights; takes the plain path.
+        rate: of dropout of the weights, which are no longer a mean then (as in Vaswani et al.'s and BERT's code).
+        key: of that dropout; None switches it off.
+        weights: also return the attention weights, as they were applied; takes the plain path.
     """
     q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
     own = visibility.keys is None
     if own and not weights and is_slotted(implementation, visibility.direction, visibility.slots):
-        return slotted(q, k, v, visibility), None
-    return plain(q, k, v, visibility, weights=weights)
+        return slotted(q, k, v, visibility, rate=rate, key=key), None
+    return plain(q, k, v, visibility, rate=rate, key=key, weights=weights)
 
 
 def split_heads(x: Float[Array, "B L D"], num_heads: int) -> Float[Array, "B L H C"]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from singlestream.batch import Array
+from singlestream.model.noise import dropout
 from singlestream.model.visibility import Visibility
 
 MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN; exp() of it is 0 beside any visible score
@@ -18,9 +19,11 @@ def plain(
     v: Float[Array, "B K H C"],
     visibility: Visibility,
     *,
+    rate: float = 0.0,
+    key: jax.Array | None = None,
     weights: bool = False,
 ) -> tuple[Float[Array, "B Q H C"], Float[Array, "B H Q K"] | None]:
-    """Softmax attention; `q` comes scaled.
+    """Softmax attention, with dropout of the weights; `q` comes scaled.
 
     Both products come out in the inputs' dtype; what lies between, and the division by the sum, runs in float32 or
     wider.
@@ -33,5 +36,6 @@ def plain(
     # The division by the sum comes after the product with the values, where there are C columns and not L.
     exps = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
     total = exps.sum(-1, keepdims=True)
+    exps = dropout(exps, rate, key)  # after the sum: a weight that is dropped leaves the others as they are
     out = jnp.einsum("bhqk,bhkc->bhqc", exps.astype(v.dtype), v) / total
     return out.astype(v.dtype).swapaxes(1, 2), (exps / total if weights else None)

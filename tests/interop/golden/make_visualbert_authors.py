@@ -45,7 +45,13 @@ def make_model(code: Any, size: str, kind: str) -> torch.nn.Module:
     config = code.BertConfig(
         recipe.VOCABULARY, max_position_embeddings=recipe.LENGTH, type_vocab_size=2, **recipe.SIZES[size]
     )
-    model = code.TrainVisualBERTObjective(config, kind, visual_embedding_dim=recipe.FEATURES)
+    late = kind == "late"
+    model = code.TrainVisualBERTObjective(
+        config,
+        "pretraining" if late else kind,
+        visual_embedding_dim=recipe.FEATURES,
+        bypass_transformer=late,
+    )
     return authors.fill(Wrapper(model), recipe.weights)
 
 
@@ -63,7 +69,9 @@ def run(model: torch.nn.Module, kind: str) -> tuple[dict[str, torch.Tensor], dic
     if kind == "multichoice":  # rows are the choices of one question
         arguments = {name: value[None] for name, value in arguments.items()}
     arguments |= dict(position_embeddings_visual=None, visual_embeddings_type=None)
-    if kind == "pretraining":
+    if kind == "late":
+        arguments |= dict(image_text_alignment=given["words"])
+    if kind in ("pretraining", "late"):
         arguments |= dict(masked_lm_labels=want["words"], is_random_next=want["match"])
     else:
         arguments |= dict(label=want[kind])
@@ -72,7 +80,8 @@ def run(model: torch.nn.Module, kind: str) -> tuple[dict[str, torch.Tensor], dic
     if kind == "flickr":
         arguments["flickr_position"] = want["places"]
     states: list[torch.Tensor] = []
-    seen = [*model.bert.bert.encoder.layer, model.bert.bert.pooler]
+    bert = model.bert.bert
+    seen = [*bert.encoder.layer, *([bert.additional_layer] if kind == "late" else []), bert.pooler]
     seen += [model.bert.flickr_attention] if kind == "flickr" else []
     hooks = [module.register_forward_hook(lambda module, inputs, out: states.append(out)) for module in seen]
     out = model.bert(**arguments)
@@ -80,7 +89,7 @@ def run(model: torch.nn.Module, kind: str) -> tuple[dict[str, torch.Tensor], dic
         hook.remove()
     if kind == "flickr":
         logits = {"phrase": states.pop()}
-    elif kind == "pretraining":
+    elif kind in ("pretraining", "late"):
         logits = {"mlm": out["logits"][:, : recipe.WORDS], "itm": out["seq_relationship_score"]}
     else:
         logits = {{"nlvr": "nlvr2", "multichoice": "choice"}.get(kind, kind): out["logits"]}

@@ -1,0 +1,33 @@
+"""Captions of Scenes: the picture as a prefix, each word from it and the words before.
+
+Claim: the quickstart's encoder, read from left to right, writes complete captions ("a small red ring left of a large
+blue square and two green crosses") that hold in every word: number, size, colour, shape and place of every thing.
+
+Command:
+    python train.py --config=configs/scenes_caption.py --workdir=runs/caption
+    python eval.py --workdir=runs/caption --split=test
+Expected: seed 0, 2026-11-21: of the captions 0.874 (0.852-0.893) hold in every word on `test` and 0.859 on
+`test_composition` (a beam of five; 0.809 and 0.775 greedily), at the last checkpoint (`--checkpoint=latest`). 20 minutes
+beside other work. Wanted is 0.95: more steps were not tried yet. Each caption is told anew, in another order, whenever
+its picture comes (`retell`); without that 0.61 on `validation` at step 1,200.
+"""
+
+import ml_collections
+
+from configs import quickstart
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = quickstart.get_config()
+    config.data.texts = "captions"
+    config.data.kinds = ("complete",)
+    config.data.text_length = 32
+    config.data.texts_per_row = 1
+    config.data.augment = ("retell",)
+    config.model.max_text_length = 32
+    config.model.direction = "causal"
+    config.train.batch_size = 48
+    config.train.best_metric = "prefix_lm/accuracy"
+    with config.unlocked():
+        config.objectives = {"prefix_lm": 1.0, "locate": 1.0}
+    return config

@@ -1,0 +1,33 @@
+"""Retrieval on Scenes: the picture of a complete caption among a thousand, and the caption of a picture.
+
+Claim: vectors of each side by itself (`itc`) make a shortlist, and the encoder, reading both (`itm`, learned with hard
+negatives), re-ranks it: recall as if it had read every pair, with a thirtieth of the work.
+
+Command (16 of a thousand re-ranked; every pair, which takes a while):
+    python train.py --config=configs/scenes_retrieve.py --workdir=runs/retrieve
+    python eval.py --workdir=runs/retrieve --split=test --retrieve=16
+    python eval.py --workdir=runs/retrieve --split=test --retrieve=1000
+Expected: see below.
+"""
+
+import ml_collections
+
+from configs import quickstart
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = quickstart.get_config()
+    config.data.texts = "captions"
+    config.data.kinds = ("complete",)
+    config.data.text_length = 32
+    config.data.texts_per_row = 1
+    config.model.max_text_length = 32
+    config.model.direction = "full"
+    config.train.num_steps = 1000
+    config.train.batch_size = 48
+    config.train.eval_every = 250
+    config.train.checkpoint_every = 250
+    config.train.best_metric = "itm/accuracy"
+    config.objectives = {"itc": 1.0, "itm": 1.0, "locate": 1.0}
+    config.objective_options = {"itc": {"size": 96}, "itm": {"hard": True}}
+    return config

@@ -1,0 +1,74 @@
+"""A split's pictures captioned by a run, and how many of the captions are true where the source can tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from flax import nnx
+
+from singlestream.answers import Metrics, put_share
+from singlestream.caption_scores import caption_scores, missing
+from singlestream.captions import Caption, Search, Writer
+from singlestream.data.record import Record, Source
+from singlestream.predict import MAX_ROWS, Model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Captioned:
+    """A record's caption; `true` says whether it holds of the picture, None where nobody can tell."""
+
+    record: Record
+    caption: Caption
+    true: bool | None = None
+
+    @property
+    def references(self) -> list[str]:
+        """What people wrote about the picture."""
+        return [text.text for text in self.record.texts if not text.answer]
+
+    def to_json(self) -> str:
+        """A line of `captions.jsonl`."""
+        values = {
+            "id": self.record.id,
+            "caption": self.caption.text,
+            "log_probability": round(self.caption.log_probability, 6),
+            "references": self.references,
+        }
+        if self.true is not None:
+            values["true"] = self.true
+        return json.dumps(values, ensure_ascii=False)
+
+
+def write_captions(model: Model, source: Source, search: Search | None = None) -> list[Captioned]:
+    """A caption for every record of a split, by default the best of a beam of five, as captioning is reported."""
+    data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0, augment=())
+    processor = dataclasses.replace(model.processor, data=data)
+    writer = Writer(nnx.graphdef(model.module), processor.tokenizer, search or Search(kind="beam"))
+    judge = getattr(source, "judge", None)
+    found = []
+    for start in range(0, len(source), MAX_ROWS):
+        records = [source[i] for i in range(start, min(start + MAX_ROWS, len(source)))]
+        rows = [processor.row([(record, record.texts[:1])]) for record in records]
+        rows += [processor.row([])] * (MAX_ROWS - len(rows))  # one size of a batch, one program
+        for record, caption in zip(records, writer(model.params, processor.batch(rows)), strict=False):
+            true = judge(record, caption.text) if judge else None
+            found.append(Captioned(record=record, caption=caption, true=true))
+    return found
+
+
+def summarise_captions(captioned: Sequence[Captioned]) -> Metrics:
+    """`caption/count`; where the source can tell, `caption/true` with its interval; `caption/cider` and the like.
+
+    The latter (see `caption_scores`) where people wrote about every picture and what computes them is installed.
+    """
+    metrics: Metrics = {"caption/count": len(captioned)}
+    told = [float(each.true) for each in captioned if each.true is not None]
+    if told:
+        put_share(metrics, "caption/true", told)
+    references = [each.references for each in captioned]
+    if all(references) and not missing():
+        scores = caption_scores([each.caption.text for each in captioned], references)
+        metrics |= {f"caption/{name}": value for name, value in scores.items()}
+    return metrics

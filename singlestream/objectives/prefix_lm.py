@@ -1,0 +1,34 @@
+"""Captioning as prefix language modelling: each word from the picture and the words before it (SimVLM, equation 2).
+
+(Wang et al. 2022, https://arxiv.org/abs/2108.10904, with the picture as the whole prefix.) `model.caption` writes texts
+with what it learns.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from singlestream.model.heads import HeadConfig
+from singlestream.model.pooling import tokens_of
+from singlestream.model.two_stream_config import TwoStreamConfig
+from singlestream.objectives import base
+
+Options = base.NoOptions
+
+
+class Objective(base.Objective):
+    """Cross-entropy of every token but the first, [SEP] among them; the model is read with `direction="causal"`."""
+
+    def heads(self, config, spec):
+        if isinstance(config, TwoStreamConfig) or config.late_layers:
+            raise ValueError("prefix_lm needs a single stream whose every layer reads the picture (late_layers=0)")
+        return {"prefix_lm": HeadConfig(kind="vocabulary", size=spec.vocab_size, source="text")}
+
+    def loss(self, encode, heads, batch, spec, key, state):
+        text = batch.text
+        logits = heads["prefix_lm"](encode(batch, direction="causal"))[:, :-1]
+        example = tokens_of(text, batch.examples) & batch.example_mask[..., None]
+        # The next column holds the next token of the same text, or another text's first one.
+        follows = (example[:, :, 1:] & example[:, :, :-1]).any(1) & (text.positions[:, 1:] > text.positions[:, :-1])
+        loss, accuracy = base.cross_entropy(logits, jnp.asarray(text.ids)[:, 1:], follows)
+        return {"loss": loss, "accuracy": accuracy}, state

@@ -1,0 +1,280 @@
+"""Datasets from miniature folders in their published formats: what a record holds, and what is said of a bad copy.
+
+VQA v2 and GQA are in `test_questions.py`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from singlestream.batch import check_batch
+from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
+from singlestream.data import image
+from singlestream.data.pipeline import train_iterator
+from singlestream.data.processor import Processor
+from singlestream.data.record import DataError, Sentence
+from singlestream.data.sources import open_split
+from tests.data import toy_published as toy
+from tests.data.toy_regions import found, write_table
+
+WRITERS = {
+    "coco_captions": toy.write_coco,
+    "flickr30k": toy.write_flickr30k,
+    "nlvr2": toy.write_nlvr2,
+    "snli_ve": toy.write_snli_ve,
+    "refcoco": toy.write_refcoco,
+    "visual_genome": toy.write_visual_genome,
+    "conceptual_captions": toy.write_conceptual_captions,
+    "clevr": toy.write_clevr,
+}
+OPTIONS = {"visual_genome": {"held_out": 1}}
+
+
+def opened(name: str, folder: Path, split: str = "train", **changes):
+    options = {**OPTIONS.get(name, {}), **changes.pop("options", {})}
+    return open_split(DataConfig(name=name, dir=str(folder), options=options, **changes), split, progress=False)
+
+
+def texts(source) -> list[Sentence]:
+    return [text for i in range(len(source)) for text in source.texts(i)]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_texts_are_told_without_reading_a_picture(name, tmp_path, monkeypatch):
+    source = opened(name, WRITERS[name](tmp_path))
+    monkeypatch.setattr(Image, "open", None)
+    found = texts(source)
+    assert found and len({text.id for text in found}) == len(found)
+    assert all(text.text == text.text.strip() != "" for text in found)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_records_make_a_batch(name, tmp_path):
+    source = opened(name, WRITERS[name](tmp_path))
+    data = DataConfig(name=name, texts="all", text_length=8, max_patches=6)
+    config = Config(data=data, model=ModelConfig(patch_size=8, num_images=2 if name == "nlvr2" else 1))
+    batch = next(train_iterator(source, Processor.build(config, source), batch_size=2, seed=0))
+    check_batch(batch)
+    assert batch.example_mask.all() and (batch.image.segments > 0).all()
+    assert set(batch.picture.ravel().tolist()) <= {source[i].picture for i in range(len(source))}
+
+
+# ---- each dataset ----------------------------------------------------------------------------------------------------
+
+
+def test_coco_captions_has_karpathys_splits(tmp_path):
+    toy.write_coco(tmp_path)
+    sizes = {split: len(opened("coco_captions", tmp_path, split)) for split in ("train", "validation", "test")}
+    assert sizes == {"train": 2, "validation": 1, "test": 1}  # train with restval
+    assert len(opened("coco_captions", tmp_path, options={"restval": False})) == 1
+    record = opened("coco_captions", tmp_path, "test")[0]
+    assert [text.text for text in record.texts] == [f"Caption {k} of picture 2." for k in range(5)]
+    assert record.texts[0].id == "10" and record.texts[0].answer == "" and record.picture == 73
+    np.testing.assert_array_equal(
+        record.images[0], image.read_image(tmp_path / "val2014" / "COCO_val2014_000000000073.jpg")
+    )
+
+
+def test_flickr30k_has_captions_or_those_of_entities(tmp_path):
+    toy.write_flickr30k(tmp_path)
+    source = opened("flickr30k", tmp_path)
+    assert [len(source.texts(i)) for i in range(len(source))] == [5, 5] and source.texts(0)[0].mentions == ()
+    numbers = [source[i].picture for i in range(2)]
+    assert len(set(numbers)) == 2 and all(2**20 <= number < 2**31 for number in numbers)
+    first, second, third = opened("flickr30k", tmp_path, "test", options={"entities": True}).texts(0)
+    assert first.id == "1007129816#0" and third.text == "A man 's day ." and third.mentions == ()
+    assert first.text == "Two young guys with shaggy hair look at their hands ."
+    assert [first.text[m.start : m.end] for m in first.mentions] == ["Two young guys", "their hands"]
+    # Pixels from 1 on a picture of 200 x 100; what leaves it is cut.
+    np.testing.assert_allclose(first.mentions[0].boxes, [[0, 0.1, 0.5, 0.5], [0.75, 0, 1, 1]], atol=1e-6)
+    np.testing.assert_allclose(first.mentions[1].boxes, [[0.75, 0, 1, 1]], atol=1e-6)
+    assert [second.text[m.start : m.end] for m in second.mentions] == ["Two people"]  # a scene has no box
+
+
+def test_nlvr2_has_pairs(tmp_path):
+    toy.write_nlvr2(tmp_path)
+    source = opened("nlvr2", tmp_path)
+    assert [(text.id, text.answer, text.group) for text in texts(source)] == [
+        ("train-10171-0-0", "True", "train-10171-0"),
+        ("train-10171-0-1", "False", "train-10171-1"),
+        ("train-10171-1-0", "False", "train-10171-0"),
+    ]
+    assert [source[i].picture for i in range(3)] == [1, 1, 2]
+    left = image.read_image(tmp_path / "images/train/89/train-10171-1-img0.png")
+    np.testing.assert_array_equal(source[2].images[0], left)
+    for split, number in (("validation", "dev-850-0-0"), ("test", "test1-0-1-0")):
+        assert [text.id for text in texts(opened("nlvr2", tmp_path, split))] == [number]
+
+
+def test_snli_ve_has_three_answers(tmp_path):
+    source = opened("snli_ve", toy.write_snli_ve(tmp_path))
+    assert [text.answer for text in texts(source)] == ["entailment", "neutral", "contradiction"]
+    assert texts(source)[1].text == "It is neutral." and texts(source)[1].id == "1000092795.jpg#2r1n"
+    assert len(opened("snli_ve", tmp_path, "validation", texts_per_row=3)) == 1
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_refcoco_has_the_box_of_each_expression(tmp_path, protocol):
+    source = opened("refcoco", toy.write_refcoco(tmp_path, protocol=protocol))
+    assert [text.text for text in texts(source)] == ["left man", "man in red", "the ball"]
+    (mention,) = source.texts(0)[0].mentions
+    assert (mention.start, mention.end) == (0, len("left man"))
+    np.testing.assert_allclose(mention.boxes, [[0, 0.25, 0.5, 0.75]])
+    np.testing.assert_allclose(source.texts(2)[0].mentions[0].boxes, [[0.5, 0, 1, 1]])
+    assert [source[i].picture for i in range(3)] == [9, 9, 9]
+    for split in ("validation", "testA", "testB"):
+        assert len(opened("refcoco", tmp_path, split)) == 1
+    with pytest.raises(DataError, match=r"has no split 'test'; it has testA, testB, train, validation$"):
+        opened("refcoco", tmp_path, "test")
+    with pytest.raises(ConfigError, match="dataset='refcoco' with split_by='umd'; there are refcoco by unc or google"):
+        opened("refcoco", tmp_path, options={"split_by": "umd"})
+
+
+def test_visual_genome_has_regions_or_questions(tmp_path):
+    source = opened("visual_genome", toy.write_visual_genome(tmp_path))
+    assert [text.text for text in texts(source)] == ["the clock of 1", "Café sign", "the clock of 2", "Café sign"]
+    assert [text.id for text in texts(source)] == ["10", "11", "20", "21"]
+    np.testing.assert_allclose(source.texts(0)[0].mentions[0].boxes, [[0.25, 0.25, 0.75, 0.75]])
+    np.testing.assert_allclose(source.texts(1)[0].mentions[0].boxes, [[0, 0, 1, 0.25]])
+    assert [source[i].picture for i in range(4)] == [-1, -1, 9, 9]  # the second is COCO's
+    (asked,) = texts(opened("visual_genome", tmp_path, "validation", options={"texts": "questions"}))
+    assert (asked.id, asked.text, asked.answer) == ("2412345", "What colour is it?", "dark green")
+    with pytest.raises(DataError, match="of its pictures 3 are held out, which leaves no text"):
+        opened("visual_genome", tmp_path, options={"held_out": 3})
+
+
+def test_conceptual_captions_leaves_out_what_is_missing(tmp_path, capsys):
+    toy.write_conceptual_captions(tmp_path)
+    data = DataConfig(name="conceptual_captions", dir=str(tmp_path))
+    source = open_split(data, "train")
+    assert capsys.readouterr().err == "Train_GCC-training.tsv: 1 of 3 pictures are missing\n"
+    assert [(text.id, text.text) for text in texts(source)] == [
+        ("train-0", toy.CAPTIONS[0]),
+        ("train-2", toy.CAPTIONS[2]),
+    ]
+    assert source[1].picture == 3
+    np.testing.assert_array_equal(source[1].images[0], image.read_image(tmp_path / "training/00000/000000002.jpg"))
+    pattern = {"validation": "training/{crc}"}
+    assert len(opened("conceptual_captions", tmp_path, "validation", options=pattern)) == 1
+    with pytest.raises(DataError, match=r"of 1 lines of Validation_.* no picture is there, as .*00000/000000000\.jpg"):
+        opened("conceptual_captions", tmp_path, "validation")
+    with pytest.raises(ConfigError, match=r"options\.train='\{name\}': a pattern of \{line\}, \{shard\}, \{crc\}"):
+        opened("conceptual_captions", tmp_path, options={"train": "{name}"})
+
+
+def test_clevr_has_the_kind_of_each_question(tmp_path):
+    source = opened("clevr", toy.write_clevr(tmp_path))
+    assert [(text.id, text.answer, text.kind) for text in texts(source)] == [
+        (f"train-{i}", str(i), "count") for i in range(3)
+    ]
+    assert [text.answer for text in texts(opened("clevr", tmp_path, "test"))] == [None] * 3
+    assert len(opened("clevr", tmp_path, "validation", texts_per_row=2)) == 2
+
+
+def test_region_features_stand_in_for_both_pictures_of_a_pair(tmp_path):
+    toy.write_nlvr2(tmp_path)
+    write_table(tmp_path / "regions.tsv", [f"dev-850-0-img{side}" for side in range(2)])
+    record = opened("nlvr2", tmp_path, "validation", options={"features": "regions.tsv"})[0]
+    assert record.images == () and len(record.regions) == 2
+    np.testing.assert_array_equal(record.regions[1].features, found(1)["features"])
+    with pytest.raises(DataError, match=r"4 of the split's 4 pictures are missing, the first is train-10171-0-img0"):
+        opened("nlvr2", tmp_path, options={"features": "regions.tsv"})
+
+
+# ---- what is missing or damaged --------------------------------------------------------------------------------------
+
+# Of each source: a file or picture that is missing, and what is said of it.
+MISSING = {
+    "coco_captions": ("dataset_coco.json", r"is not COCO captions, .*; it has no dataset_coco\.json$"),
+    "flickr30k": ("flickr30k-images/1000092795.jpg", r"1 of the split's 2 pictures are missing, the first is 1000092"),
+    "nlvr2": ("images/train/89/train-10171-1-img1.png", r"1 of the split's 4 pictures .* is train-10171-1-img1\.png$"),
+    "snli_ve": ("snli_ve_train.jsonl", r"expected snli_ve_train\.jsonl, flickr30k-images/; found flickr30k-images/, "),
+    "refcoco": (
+        "refcoco/refs(unc).p",
+        r"is not RefCOCO, .* found images/, refcoco/; it has no refcoco/refs\(unc\)\.p$",
+    ),
+    "visual_genome": ("VG_100K/2.jpg", r"1 of the split's 2 pictures are missing, the first is VG_100K/2\.jpg$"),
+    "conceptual_captions": ("Train_GCC-training.tsv", r"is not Conceptual Captions, .* no Train_GCC-training\.tsv$"),
+    "clevr": ("questions/CLEVR_train_questions.json", r"is not CLEVR, .* no questions/CLEVR_train_questions\.json$"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_missing_is_told_in_one_line(name, tmp_path):
+    missing, says = MISSING[name]
+    (WRITERS[name](tmp_path) / missing).unlink()
+    with pytest.raises(DataError, match=says) as raised:
+        opened(name, tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+# Of each source: a file, content that is no JSON (or whatever it should be) or lacks a key, what is said.
+DAMAGED = [
+    ("coco_captions", "dataset_coco.json", "{", r"dataset_coco\.json: cannot be read"),
+    ("coco_captions", "dataset_coco.json", '{"images": []}', r"dataset_coco\.json: holds no caption of train, restval"),
+    (
+        "coco_captions",
+        "dataset_coco.json",
+        '{"images": [{"filename": "a.jpg", "split": "train", "sentences": []}]}',
+        "holds no caption of train, restval",
+    ),
+    (
+        "coco_captions",
+        "dataset_coco.json",
+        '{"images": [{"filename": "a.jpg", "sentences": []}]}',
+        r"not Karpathy's captions \(KeyError\('split'\)\)",
+    ),
+    ("flickr30k", "Annotations/1000092795.xml", "<a>", r"1000092795\.xml: cannot be read"),
+    ("flickr30k", "Annotations/1000092795.xml", "<a/>", r"1000092795\.xml: not an annotation of Flickr30k Entities"),
+    ("flickr30k", "Sentences/1000092795.txt", "\n", r"1000092795\.txt: holds no caption"),
+    ("nlvr2", "train.json", "\n{]\n", r"train\.json, line 2: not an example of NLVR2"),
+    ("nlvr2", "train.json", '{"label": "Maybe"}', r"line 1: .*label='Maybe', expected True or False"),
+    ("snli_ve", "snli_ve_train.jsonl", '{"gold_label": "-"}', r"line 1: .*gold_label='-', expected entailment, neu"),
+    ("snli_ve", "snli_ve_train.jsonl", "", r"snli_ve_train\.jsonl: holds no example"),
+    ("refcoco", "refcoco/refs(unc).p", "junk", r"refs\(unc\)\.p: cannot be read"),
+    ("refcoco", "refcoco/instances.json", "{}", r"instances\.json: not refer's instances \(KeyError\('images'\)\)"),
+    (
+        "refcoco",
+        "refcoco/instances.json",
+        '{"images": [], "annotations": []}',
+        r"instances\.json: has no thing 11, of which refcoco/refs\(unc\)\.p speaks",
+    ),
+    ("visual_genome", "image_data.json", "[{}]", r"image_data\.json: not Visual Genome's pictures"),
+    (
+        "visual_genome",
+        "image_data.json",
+        '[{"image_id": 1, "url": "a/b.jpg", "width": 0, "height": 9}]',
+        r"not Visual Genome's pictures \(ValueError\('picture 1 of 0 x 9'\)\)",
+    ),
+    ("visual_genome", "image_data.json", "[]", r"region_descriptions\.json: not Visual Genome's regions \(KeyError\(1"),
+    ("visual_genome", "region_descriptions.json", '[{"phrase": "a"}]', r"not Visual Genome's regions \(KeyError"),
+    ("conceptual_captions", "Train_GCC-training.tsv", "a\thttp://b\nc\n", r"training\.tsv, line 2: cannot be read"),
+    ("clevr", "questions/CLEVR_train_questions.json", '{"questions": [{}]}', r"not CLEVR's questions"),
+    ("clevr", "questions/CLEVR_train_questions.json", '{"questions": []}', r"holds no question"),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "content", "says"), DAMAGED)
+def test_a_damaged_file_is_named(name, file, content, says, tmp_path):
+    (WRITERS[name](tmp_path) / file).write_text(content)
+    with pytest.raises(DataError, match=says):
+        opened(name, tmp_path, options={"entities": True} if name == "flickr30k" else {})
+
+
+class _Harm:
+    def __reduce__(self):
+        return (Path.touch, (Path("harmed"),))
+
+
+def test_a_pickle_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    toy.write_refcoco(tmp_path)
+    (tmp_path / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([_Harm()]))
+    with pytest.raises(DataError, match=r"refs\(unc\)\.p: cannot be read \(it names .*, which such a file does not ne"):
+        opened("refcoco", tmp_path)
+    assert not (tmp_path / "harmed").exists()

@@ -1,0 +1,57 @@
+"""What tests of objectives share: a model that says what it is told, one loss at a time, the references' arithmetic."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from singlestream.batch import Batch, Encoded
+from singlestream.config import Config, DataConfig, ModelConfig, TrainConfig
+from singlestream.objectives import build_objectives
+from singlestream.objectives.total import total_loss
+from tests.model.toy import SPEC
+
+KEY = jax.random.key(0)
+MODEL = ModelConfig(direction="prefix", num_layers=3)
+
+
+def build(objectives, *, model=MODEL, spec=SPEC, ema_decay=0.0, data=None, **options):
+    """The objectives of a run with these weights and options; `data` changes `config.data`."""
+    train = TrainConfig(ema_decay=ema_decay)
+    data = DataConfig(**{"text_length": 12, **(data or {})})
+    config = Config(objectives=objectives, objective_options=options, model=model, train=train, data=data)
+    return build_objectives(config, spec)
+
+
+class FakeModel:
+    """Returns given logits, and states, whatever it reads; counts how often it was called."""
+
+    def __init__(self, *, text=None, image=None, **logits):
+        self.calls = []
+        arrays = {name: jnp.asarray(value) for name, value in logits.items()}
+        self.heads = {name: (lambda encoded, value=value: value) for name, value in arrays.items()}
+        self.text, self.image = text, image
+
+    def __call__(self, batch: Batch, *, key=None) -> Encoded:
+        self.calls.append((batch, key))
+        none = np.zeros((len(batch.picture), 1, 1), np.float32)
+        text, image = (none if states is None else states for states in (self.text, self.image))
+        return Encoded(text=text, image=image, pooled=none)
+
+
+def run(objectives, batch, model, *, state=None, train=False, teacher=None):
+    """(sum, count) of each metric as numbers, and the new state."""
+    state = {name: objective.init_state(SPEC) for name, objective in objectives.items()} if state is None else state
+    metrics, state = total_loss(model, objectives, batch, SPEC, KEY, state, train=train, teacher=teacher)
+    return {name: (float(total), float(count)) for name, (total, count) in metrics.items()}, state
+
+
+def log_softmax(logits):
+    top = logits.max(-1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)

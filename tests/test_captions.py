@@ -1,0 +1,83 @@
+"""Captions end to end: trained a few steps, written by every search, judged, evaluated by the program."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import singlestream as ss
+from singlestream.captioned import write_captions
+from singlestream.data.sources import open_split
+from singlestream.evaluate import evaluate
+from singlestream.train import loop
+from singlestream.train.sharding import make_mesh
+from tests.train.toy import toy_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Six steps on captions and questions, several texts a picture."""
+    base = tmp_path_factory.mktemp("captions")
+    config = toy_config(base / "scenes", model={"direction": "causal", "max_text_length": 20}, num_steps=6)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, texts="captions", text_length=20),
+        objectives={"prefix_lm": 1.0, "mlm": 0.5},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+        loop.train(config, base / "run")
+    return base / "run"
+
+
+def test_eval_writes_and_judges_a_caption_for_every_picture(run):
+    metrics = evaluate(run, split="test")
+    model = ss.load(run)
+    source = open_split(model.config.data, "test")
+    lines = [json.loads(line) for line in (run / "eval/test/captions.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [source[i].id for i in range(len(source))]
+    assert metrics["caption/count"] == len(source)
+    assert metrics["caption/true"] == np.mean([line["true"] for line in lines])
+    assert [line["true"] for line in lines] == [source.judge(source[i], lines[i]["caption"]) for i in range(len(lines))]
+    assert {reference for line in lines for reference in line["references"]} > set()
+    again = [each.caption.text for each in write_captions(model, source)]
+    assert again == [line["caption"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "search",
+    [ss.Search(), ss.Search(kind="beam", num_beams=3), ss.Search(kind="sample", top_p=0.5, temperature=0.7)],
+    ids=lambda search: search.kind,
+)
+def test_a_picture_is_captioned_alone_as_among_others(run, search):
+    """Sampling draws by the row, so the first row's draw is the same in any batch."""
+    model = ss.load(run)
+    source = open_split(model.config.data, "test")
+    images = [source[i].images[0] for i in range(3)]
+    many = model.caption(images, search)
+    one = model.caption(images[0], search)
+    assert len(many) == 3 and one.text == many[0].text
+    assert one.log_probability == pytest.approx(many[0].log_probability, abs=1e-4)
+    assert one.log_probability < 0
+
+
+def test_a_true_caption_is_told_from_a_false_one(run):
+    source = open_split(ss.load(run).config.data, "test")
+    record = source[0]
+    for text in record.texts:
+        if not text.answer:
+            assert source.judge(record, text.text)
+            assert not source.judge(record, f"{text.text} and five large things")
+    for nonsense in ("", "a", "and", "left of", "the the", "a small", "is there a ring ?", "there is a"):
+        assert not source.judge(record, nonsense)
+
+
+def test_mistakes_are_named(run, tmp_path):
+    with pytest.raises(ValueError, match="search 'best': choose one of greedy, beam, sample"):
+        ss.Search(kind="best")
+    with pytest.raises(ValueError, match="a search needs 1 or more"):
+        ss.Search(kind="beam", num_beams=0)
