@@ -105,7 +105,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, ConfigError, OSError) as error:
-        fail(error)
+        fail(_without_trace(str(error)))
     except Exception as error:  # a config file is code: it may raise anything
         fail(_explain(error, argv))
     if rest[1:]:
@@ -114,6 +114,14 @@ def _parse(argv: Sequence[str]) -> list[str]:
         flags.FLAGS["verbosity"].using_default_value = False
         logging.set_verbosity(logging.FATAL)  # the libraries' own accounts; what they fail at comes as one line
     return rest
+
+
+def _without_trace(text: str) -> str:
+    """What a config file raised, of the whole trace that ml_collections makes a flag's error of."""
+    if "Traceback (most recent call last)" not in text:
+        return text
+    last = text.strip().splitlines()[-1]
+    return last.removeprefix("ValueError: ")
 
 
 def _explain(error: Exception, argv: Sequence[str]) -> str:

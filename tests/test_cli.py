@@ -84,6 +84,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
             [QUICKSTART, "--config.data.name=nosuchdata"],
             "config.data.name='nosuchdata': no such source; there are clevr, ",
         ),
+        (["--config=configs/scenes_vqa.py:nosuch"], "configs/scenes_vqa.py:nosuch: "),
         ([QUICKSTART, "--nosuchflag=1"], "Unknown command line flag 'nosuchflag'"),
         ([QUICKSTART, "more"], "unexpected argument 'more': flags are written --name=value"),
         ([], "--config is missing"),
