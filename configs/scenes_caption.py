@@ -7,9 +7,9 @@ Command:
     python train.py --config=configs/scenes_caption.py --workdir=runs/caption
     python eval.py --workdir=runs/caption --split=test
 Expected: seed 0, 2026-11-21: of the captions 0.874 (0.852-0.893) hold in every word on `test` and 0.859 on
-`test_composition` (a beam of five; 0.809 and 0.775 greedily), at the last checkpoint (`--checkpoint=latest`). 20 minutes
-beside other work. Wanted is 0.95: more steps were not tried yet. Each caption is told anew, in another order, whenever
-its picture comes (`retell`); without that 0.61 on `validation` at step 1,200.
+`test_composition` (a beam of five; 0.809 and 0.775 greedily), at the last checkpoint (`--checkpoint=latest`). 20
+minutes beside other work. Wanted is 0.95: more steps were not tried yet. Each caption is told anew, in another order,
+whenever its picture comes (`retell`); without that 0.61 on `validation` at step 1,200.
 """
 
 import ml_collections

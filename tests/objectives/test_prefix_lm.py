@@ -12,12 +12,11 @@ import pytest
 from flax import nnx
 
 from singlestream.batch import Encoded, Text, make_batch
-from singlestream.model.build import build_model
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.objectives.total import total_loss
 from tests.model.toy import CONFIG, SPEC, pack, random_batch
 
-from .toy import KEY, build, log_softmax
+from .toy import KEY, build, check_slope, drawn, log_softmax
 
 MODEL = dataclasses.replace(CONFIG, direction="full")
 
@@ -28,13 +27,13 @@ def sums_fn(dtype="float32"):
     config = dataclasses.replace(MODEL, dtype=dtype)
     objectives = build({"prefix_lm": 1.0}, model=config)
     heads = objectives["prefix_lm"].heads(config, SPEC)
-    graph, params = nnx.split(build_model(config, SPEC, heads=heads, rngs=nnx.Rngs(0)))
+    graph, params = drawn(config, heads)
     state = {"prefix_lm": {}}
 
     def sums(params, batch):
         return total_loss(nnx.merge(graph, params), objectives, batch, SPEC, KEY, state, train=False)[0]
 
-    return nnx.to_pure_dict(params), jax.jit(sums)
+    return params, jax.jit(sums)
 
 
 def test_it_is_the_cross_entropy_of_every_next_token():
@@ -97,19 +96,12 @@ def test_the_gradient_is_that_of_differences():
     with jax.enable_x64(True):
         params, sums = sums_fn("float64")
         batch = random_batch(1, rows=2)
-        rng = np.random.default_rng(0)
-        way = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), params)
 
         def loss(params):
             total, count = sums(params, batch)["prefix_lm/loss"]
             return total / count
 
-        step = 1e-6
-        up, down = (loss(jax.tree.map(lambda p, w, by=by: p + by * w, params, way)) for by in (step, -step))
-        gradient = jax.grad(loss)(params)
-        along = sum(jax.tree.leaves(jax.tree.map(lambda g, w: float((g * w).sum()), gradient, way)))
-        differences = float((up - down) / (2 * step))
-    np.testing.assert_allclose(along, differences, rtol=1e-6)
+        check_slope(loss, params)
 
 
 def test_models_that_cannot_are_refused():

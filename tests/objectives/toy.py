@@ -5,9 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from singlestream.batch import Batch, Encoded
 from singlestream.config import Config, DataConfig, ModelConfig, TrainConfig
+from singlestream.model.build import build_model
 from singlestream.objectives import build_objectives
 from singlestream.objectives.total import total_loss
 from tests.model.toy import SPEC
@@ -45,6 +47,30 @@ def run(objectives, batch, model, *, state=None, train=False, teacher=None):
     state = {name: objective.init_state(SPEC) for name, objective in objectives.items()} if state is None else state
     metrics, state = total_loss(model, objectives, batch, SPEC, KEY, state, train=train, teacher=teacher)
     return {name: (float(total), float(count)) for name, (total, count) in metrics.items()}, state
+
+
+def drawn(model, heads, *, spec=SPEC, seed=0):
+    """A model and random parameters, in numpy: the constructor would compile each initialiser by itself."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: build_model(model, spec, heads=heads, rngs=nnx.Rngs(0))))
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        offset = 1.0 if path[-1].key == "scale" else 0.0
+        return (offset + 0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)
+
+    return graph, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state))
+
+
+def check_slope(loss, params):
+    """The gradient of `loss`, in float64 along a random direction, against central differences."""
+    step, rng = 1e-6, np.random.default_rng(0)
+    way = jax.tree.map(lambda p: rng.normal(size=p.shape), params)
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    moved = (jax.tree.map(lambda p, w, by=by: p + by * w, params, way) for by in (step, -step))
+    up, down = (float(value_and_grad(each)[0]) for each in moved)
+    gradient = jax.device_get(value_and_grad(params)[1])
+    along = sum(jax.tree.leaves(jax.tree.map(lambda g, w: float((g * w).sum()), gradient, way)))
+    np.testing.assert_allclose(along, (up - down) / (2 * step), rtol=1e-6)
 
 
 def log_softmax(logits):
