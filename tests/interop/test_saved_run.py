@@ -1,4 +1,4 @@
-"""Runs that begin with a folder of transformers, are stopped and continued, and go back as another of its classes."""
+"""Runs that begin with a folder of transformers, are killed and continued, and go back as another of its classes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from singlestream.batch import Batch  # noqa: E402
 from singlestream.config import Config, DataConfig, TrainConfig  # noqa: E402
 from singlestream.data.record import RegionFeatures  # noqa: E402
 from singlestream.train import loop  # noqa: E402
-from singlestream.train.errors import Interrupted  # noqa: E402
 from singlestream.train.sharding import make_mesh  # noqa: E402
+from tests.train.test_kill import kill_when, last_step, start  # noqa: E402
+from tests.train.toy import config_file  # noqa: E402
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "colour", "is", "it", "?", *map(str, range(20))]
 ANSWERS = ["blue", "green", "red"]
@@ -94,20 +95,21 @@ def settings(family: str, start: Path, data: Path) -> Config:
         init=str(start),
         data=DataConfig(name="jsonl", dir=str(data), options=options, text_length=9, **rows),
         train=TrainConfig(
-            **dict(num_steps=3, batch_size=4, warmup_steps=1, learning_rate=1e-2, ema_decay=0.5, huge_pages=False),
-            **dict(log_every=1, eval_every=3, checkpoint_every=3),
+            **dict(num_steps=40, batch_size=4, warmup_steps=1, learning_rate=1e-2, ema_decay=0.5, huge_pages=False),
+            **dict(log_every=10, eval_every=40, checkpoint_every=2),
             cache_dir=jax.config.jax_compilation_cache_dir or "none",
         ),
     )
 
 
-def train_in_two_parts(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def train_killed(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By train.py until a checkpoint is there, killed with SIGKILL; then on from it to the end."""
+    process = start(config_file(config, folder.with_suffix(".py")), folder)
+    assert kill_when(process, lambda: last_step(folder) >= 2)
+    assert 2 <= last_step(folder) < config.train.num_steps
     monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Stop, "asked", lambda self, step: step == 2 and setattr(self, "signal", 15) is None)
-        with pytest.raises(Interrupted, match="at step 2"):
-            loop.train(config, folder)
     loop.train(config, folder)
+    assert last_step(folder) == config.train.num_steps
 
 
 def given(family: str, batch: Batch, folder: Path, pictures: list[Any]) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def test_transformers_opens_a_tuned_run(family, tmp_path, monkeypatch):
     name, sizes, back = STARTS[family]
     write_start(tmp_path / "start", name, sizes)
     write_data(tmp_path / "data", family)
-    train_in_two_parts(settings(family, tmp_path / "start", tmp_path / "data"), tmp_path / "run", monkeypatch)
+    train_killed(settings(family, tmp_path / "start", tmp_path / "data"), tmp_path / "run", monkeypatch)
     tuned = ss.load(tmp_path / "run")
     assert tuned.config.data.mask_last == (family == "visualbert")
     tuned.save_pretrained(tmp_path / "back")
