@@ -5,7 +5,7 @@ Claim: the published architecture: BERT-base, each region the LayerNorm of its f
 Command (data and start as in configs/visualbert.py):
     python train.py --config=configs/unicoder_vl.py --workdir=runs/unicoder_vl --config.init=BERT --config.data.dir=DATA
     python eval.py --workdir=runs/unicoder_vl --split=validation
-Expected: not measured, see configs/visualbert.py. The paper's third objective, masked regions, is not here yet.
+Expected: not measured, see configs/visualbert.py. The third objective, masked regions (`mrm`), is left out.
 """
 
 import ml_collections
