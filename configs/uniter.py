@@ -6,7 +6,7 @@ together.
 Command (data and start as in configs/visualbert.py):
     python train.py --config=configs/uniter.py --workdir=runs/uniter --config.init=BERT --config.data.dir=DATA
     python eval.py --workdir=runs/uniter --split=validation
-Expected: not measured, see configs/visualbert.py. Masked regions (`mrm`) and word-region alignment (`wpa`) are left out.
+Expected: not measured, see configs/visualbert.py. Masked regions (`mrm`) and alignment of words (`wpa`) are left out.
 """
 
 import ml_collections
