@@ -21,9 +21,10 @@ def main() -> None:
     if config.train.huge_pages:
         cli.use_huge_pages()
     # After the flags are known to be right: the import takes seconds.
+    from singlestream.interop import training as weights
     from singlestream.train.loop import train
 
-    train(config, WORKDIR.value)
+    train(config, WORKDIR.value, weights)
 
 
 if __name__ == "__main__":

@@ -1,62 +1,100 @@
-"""What pre-training on captions is worth: fine-tuned on a tenth of the questions, against from scratch, three seeds.
+"""What pre-training on captions is worth: nothing, mlm, mlm and itm, all objectives, then the same fine-tuning.
 
-    python benchmarks/pretraining.py [--root=runs/pretraining] [--seeds=0,1,2]
+    python benchmarks/pretraining.py [--root=runs/pretraining] [--seeds=0,1,2] [--steps=1000] [--tuning_steps=1200]
 
-Runs the commands of configs/scenes_pretrain.py, a folder each; started again it goes on where it was. Prints the test
-accuracy of every run, and the difference of the means in units of its standard error.
+Pre-trains by configs/scenes_pretrain.py and its variants, fine-tunes by configs/quickstart.py on 5% and on all of the
+pictures with questions (`vqa` and `locate`), and prints for each way the accuracy on `test`: mean and standard
+deviation over the seeds. Each run has a folder; started again the script goes on where it was, and several may share
+the work, each with seeds of its own. `--table` prints what is there and trains nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parent.parent
-CONFIG = "configs/scenes_pretrain.py"
+WAYS = {"nothing": None, "mlm": ":mlm", "mlm + itm": "", "all six": ":all"}
+SHARES = (0.05, 1.0)
 
 
-def run(program: str, *arguments: str) -> str:
-    """Runs one of the project's programs and returns its last line."""
-    done = subprocess.run(
-        [sys.executable, program, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return done.stdout.splitlines()[-1]
+class Tuned(NamedTuple):
+    """One row: a fine-tuning, of what, with which share of the labels."""
+
+    way: str
+    share: float
+    seed: int
+
+    def folder(self, root: Path) -> Path:
+        return root / f"{self.way.replace(' ', '')}-{self.share:g}-seed{self.seed}"
+
+    def accuracy(self, root: Path) -> float | None:
+        """On `test`; None where it is not measured yet."""
+        file = self.folder(root) / "eval" / "test" / "metrics.json"
+        return json.loads(file.read_text())["vqa/accuracy"] if file.is_file() else None
 
 
-def accuracy(folder: Path, config: str, seed: int, *flags: str) -> float:
-    """Test accuracy of the run in `folder`, trained now where it is not yet."""
-    run("train.py", f"--config={config}", f"--config.seed={seed}", f"--workdir={folder}", *flags)
-    return json.loads(run("eval.py", f"--workdir={folder}", "--split=test"))["vqa/accuracy"]
+def run(program: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, program, *arguments], cwd=PROJECT, stdout=subprocess.DEVNULL, check=True)
 
 
-def compare(root: Path, seeds: list[int]) -> None:
-    rows = []
-    print("| seed | from scratch | pre-trained |\n| --- | --- | --- |")
-    for seed in seeds:
-        pretrained = root / f"pretrain-{seed}"
-        run("train.py", f"--config={CONFIG}", f"--config.seed={seed}", f"--workdir={pretrained}")
-        scratch = accuracy(root / f"scratch-{seed}", f"{CONFIG}:finetune", seed)
-        tuned = accuracy(root / f"finetuned-{seed}", f"{CONFIG}:finetune", seed, f"--config.init={pretrained}")
-        rows.append((scratch, tuned))
-        print(f"| {seed} | {scratch:.4f} | {tuned:.4f} |", flush=True)
-    if len(rows) > 1:
-        scratch, tuned = (statistics.mean(column) for column in zip(*rows, strict=True))
-        errors = [statistics.stdev(column) / math.sqrt(len(rows)) for column in zip(*rows, strict=True)]
-        print(f"| mean and standard error | {scratch:.4f} ± {errors[0]:.4f} | {tuned:.4f} ± {errors[1]:.4f} |")
-        print(f"\ndifference {tuned - scratch:.4f}, {(tuned - scratch) / math.hypot(*errors):.1f} standard errors")
+def measure(row: Tuned, options: argparse.Namespace) -> None:
+    """Pre-trains where nobody did yet, fine-tunes, evaluates."""
+    common = [f"--config.seed={row.seed}", f"--config.data.dir={options.data_dir}"]
+    steps = [f"--config.train.num_steps={options.tuning_steps}", f"--config.data.share={row.share}"]
+    variant = WAYS[row.way]
+    if variant is not None:
+        before = options.root / f"pretrain{variant.replace(':', '-')}-seed{row.seed}"
+        config = f"--config=configs/scenes_pretrain.py{variant}"
+        run("train.py", config, *common, f"--config.train.num_steps={options.steps}", f"--workdir={before}")
+        steps.append(f"--config.init={before}")
+    # As many places for words as the captions had.
+    config = ["--config=configs/quickstart.py", "--config.model.max_text_length=28"]
+    run("train.py", *config, *common, *steps, f"--workdir={row.folder(options.root)}")
+    run("eval.py", f"--workdir={row.folder(options.root)}", "--split=test")
+
+
+def rows(seeds: list[int]) -> Iterator[Tuned]:
+    return (Tuned(way, share, seed) for seed in seeds for way in WAYS for share in SHARES)
+
+
+def table(root: Path) -> str:
+    """Mean and standard deviation over whatever seeds are there."""
+    lines = ["| pre-trained by | " + " | ".join(f"{share:.0%} of the labels" for share in SHARES) + " |"]
+    lines.append("| --- |" + " --- |" * len(SHARES))
+    for way in WAYS:
+        cells = []
+        for share in SHARES:
+            found = [a for seed in range(100) if (a := Tuned(way, share, seed).accuracy(root)) is not None]
+            spread = f" ± {statistics.stdev(found):.3f}" if len(found) > 1 else ""
+            each = ", ".join(f"{value:.3f}" for value in found)
+            cells.append(f"{statistics.mean(found):.3f}{spread} ({each})" if found else "")
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=PROJECT / "runs" / "pretraining")
+    parser.add_argument("--root", type=lambda path: Path(path).resolve(), default=PROJECT / "runs" / "pretraining")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=1000, help="of pre-training")
+    parser.add_argument("--tuning_steps", type=int, default=1200)
+    parser.add_argument("--data_dir", default="", help="as --config.data.dir")
+    parser.add_argument("--table", action="store_true", help="print the table and train nothing")
     options = parser.parse_args()
-    compare(options.root.resolve(), options.seeds)
+    for row in () if options.table else rows(options.seeds):
+        if row.accuracy(options.root) is None:
+            measure(row, options)
+        print(
+            f"{row.way}, {row.share:.0%} of the labels, seed {row.seed}: {row.accuracy(options.root):.4f}", flush=True
+        )
+    print(table(options.root))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from singlestream.batch import Text as Text
     from singlestream.batch import make_batch as make_batch
     from singlestream.batch import without_image as without_image
-    from singlestream.captions import Caption as Caption
-    from singlestream.captions import Search as Search
     from singlestream.config import Config as Config
     from singlestream.config import ConfigError as ConfigError
     from singlestream.data.image import patchify_batch as patchify  # noqa: F401  (public under this name)
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from singlestream.data.record import DataError as DataError
     from singlestream.interop.rules import WeightsError as WeightsError
     from singlestream.loading import load as load
+    from singlestream.model.captions import Caption as Caption
+    from singlestream.model.captions import Search as Search
     from singlestream.model.config import ModelConfig as ModelConfig
     from singlestream.model.heads import HeadConfig as HeadConfig
     from singlestream.model.single_stream import SingleStream as SingleStream
@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Batch": "batch.Batch",
     "BatchError": "batch.BatchError",
-    "Caption": "captions.Caption",
+    "Caption": "model.captions.Caption",
     "Config": "config.Config",
     "ConfigError": "config.ConfigError",
     "DataError": "data.record.DataError",
@@ -56,7 +56,7 @@ _HOMES = {
     "Processor": "data.processor.Processor",
     "Regions": "batch.Regions",
     "RunError": "train.errors.RunError",
-    "Search": "captions.Search",
+    "Search": "model.captions.Search",
     "SingleStream": "model.single_stream.SingleStream",
     "Spec": "batch.Spec",
     "Text": "batch.Text",

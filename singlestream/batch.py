@@ -164,7 +164,8 @@ class Encoded:
     """What a model returns: final states by modality, one `pooled` vector an example.
 
     `extra` holds what only some models have: `image_cls` [B, K, D], the states of the images' class tokens;
-    `second_last` [B, K, D], those of each text's last token but one.
+    `second_last` [B, K, D], those of each text's last token but one; `decoder` [B, T, D], those of text tokens in a
+    decoder, beside which the encoder has read no text.
     `hidden[i]` is the state [B, L, D] after layer i + 1 (of the unrolled or stacked layers). `attention` is filled
     only where it was asked for: {"self": [layers, B, H, Q, K]}.
     """
@@ -200,6 +201,16 @@ def without_image(batch: Batch) -> Batch:
     """The same batch with the pictures taken away: nobody sees an image token."""
     hidden = dataclasses.replace(batch.image, segments=batch.image.segments * 0)  # type: ignore[operator]
     return batch.replace(image=hidden)
+
+
+def without_text(batch: Batch) -> Batch:
+    """The same batch with no text token, and nothing of the texts in its pictures."""
+    text = batch.text
+    none = {field.name: getattr(text, field.name)[:, :0] for field in dataclasses.fields(text) if field.name != "slots"}
+    image = batch.image
+    if isinstance(image, Regions):
+        image = dataclasses.replace(image, words=None)  # they tell a region where in the text it is spoken of
+    return batch.replace(text=Text(**none), image=image)
 
 
 def make_batch(

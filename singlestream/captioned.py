@@ -10,8 +10,8 @@ from flax import nnx
 
 from singlestream.answers import Metrics, put_share
 from singlestream.caption_scores import caption_scores, missing
-from singlestream.captions import Caption, Search, Writer
 from singlestream.data.record import Record, Source
+from singlestream.model.captions import Caption, Search, Writer, writing
 from singlestream.predict import MAX_ROWS, Model
 
 
@@ -43,9 +43,10 @@ class Captioned:
 
 def write_captions(model: Model, source: Source, search: Search | None = None) -> list[Captioned]:
     """A caption for every record of a split, by default the best of a beam of five, as captioning is reported."""
-    data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0, augment=())
+    data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0)
     processor = dataclasses.replace(model.processor, data=data)
-    writer = Writer(nnx.graphdef(model.module), processor.tokenizer, search or Search(kind="beam"))
+    search = search or Search(kind="beam")
+    writer = Writer(nnx.graphdef(model.module), writing(model.heads), processor.tokenizer, search)
     judge = getattr(source, "judge", None)
     found = []
     for start in range(0, len(source), MAX_ROWS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import types
 import typing
@@ -43,6 +44,24 @@ def _share(config: Any, room: str, *names: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """One more corpus to train on, beside `data.name`: keys `config.data.corpora.NAME.*`, any NAME.
+
+    The rest of `config.data` counts for it, too. Evaluation is on `data.name` alone.
+    """
+
+    name: str = "scenes"
+    dir: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    texts: str = "all"  # as `data.texts`, or none: its pictures alone
+    kinds: tuple[str, ...] = ()
+    share: float = 1.0
+    augment: tuple[str, ...] = ()
+    pictures: bool = True  # False: its texts alone
+    rate: float = 1.0  # its records come as often as those of another with this rate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where examples come from and how they become rows. Every field is a key `config.data.*`."""
 
@@ -52,6 +71,8 @@ class DataConfig:
     texts: str = "questions"  # questions, captions or all
     kinds: tuple[str, ...] = ()  # kinds of text to train on; (): all
     share: float = 1.0  # share of the training records to use, the first of a fixed shuffle
+    corpora: Mapping[str, CorpusConfig] = dataclasses.field(default_factory=dict)  # more to train on, by any name
+    rate: float = 1.0  # with `corpora`: how often records come from this source, beside their rates
     vocab_size: int = 512  # of the WordPiece vocabulary, at most
     label_separator: str = ""  # what stands between several labels in one answer (classify); "": it is one label
     min_answer_count: int = 1  # training questions that an answer needs to be one of the run's answers
@@ -71,7 +92,7 @@ class DataConfig:
     prefetch: int = 8
 
     def __post_init__(self) -> None:
-        _choose("data.texts", self.texts, ("questions", "captions", "all"))
+        _choose("data.texts", self.texts, ("questions", "captions", "all", "none"))
         _at_least(1, self, "data", "min_answer_count", "max_patches", "texts_per_row", "examples_per_row", "apart")
         _at_least(0, self, "data", "shorter_side", "num_threads", "prefetch")
         _at_least(-1, self, "data", "task")
@@ -79,6 +100,8 @@ class DataConfig:
             raise ConfigError(f"config.data.vocab_size={self.vocab_size}: five special tokens and one letter need 6")
         if not 0 < self.share <= 1:
             raise ConfigError(f"config.data.share={self.share}: must be in (0, 1]")
+        if not 0 < self.rate < math.inf:
+            raise ConfigError(f"config.data.rate={self.rate}: must be above 0")
         marks = ["[CLS]", *["a task's token"] * (self.task >= 0), "a word", *["[MASK]"] * self.mask_last, "[SEP]"]
         if self.text_length < len(marks):
             raise ConfigError(f"config.data.text_length={self.text_length}: {', '.join(marks)} need {len(marks)}")
@@ -97,6 +120,19 @@ class DataConfig:
                 f"config.data.apart={self.apart} and config.data.texts_per_row={self.texts_per_row}: each of several "
                 "pictures has a copy of one text, set one of them to 1"
             )
+        for key in self.corpora:
+            try:
+                self.of_corpus(key)
+            except ConfigError as error:
+                raise ConfigError(f"config.data.corpora.{key}: {error}") from error
+
+    def of_corpus(self, key: str) -> DataConfig:
+        """The settings that count for one of `corpora`: its own, and for the rest these."""
+        corpus = self.corpora[key]
+        own = {
+            field.name: getattr(corpus, field.name) for field in dataclasses.fields(corpus) if field.name != "pictures"
+        }
+        return dataclasses.replace(self, **own, corpora={})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +173,7 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     clip_norm: float = 1.0  # 0: no clipping
+    one_objective: bool = False  # a step is one objective's, drawn by the weights (UNITER); False: all of them, summed
     accumulate: int = 1  # parts that a batch is computed in, one after the other
     ema_decay: float = 0.0  # 0: no moving average; evaluation uses the average where there is one
     groups: tuple[GroupConfig, ...] = ()
@@ -196,6 +233,11 @@ class Config:
         for name in self.objective_options:
             if name not in self.objectives:
                 raise ConfigError(f"config.objective_options.{name}: config.objectives has no {name!r}")
+        if self.data.texts == "none":
+            raise ConfigError(
+                "config.data.texts='none': a run is evaluated on texts, choose questions, captions or all "
+                "(pictures alone come from one of config.data.corpora)"
+            )
         reads = self.model.inputs
         if self.data.texts_per_row > 1 and reads.direction == "full" and not self.data.copies:
             raise ConfigError(
@@ -217,7 +259,10 @@ class Config:
 
     def with_absolute_paths(self) -> Config:
         """The same run for readers in any working directory."""
-        data = dataclasses.replace(self.data, dir=_absolute(self.data.dir))
+        corpora = {
+            name: dataclasses.replace(corpus, dir=_absolute(corpus.dir)) for name, corpus in self.data.corpora.items()
+        }
+        data = dataclasses.replace(self.data, dir=_absolute(self.data.dir), corpora=corpora)
         train = dataclasses.replace(self.train, cache_dir=_absolute(self.train.cache_dir, but="none"))
         return dataclasses.replace(self, data=data, train=train, init=_absolute(self.init))
 

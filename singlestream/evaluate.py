@@ -21,7 +21,6 @@ from flax import nnx
 from singlestream.answers import Answered, Evaluation, Metrics, Pointing, prior_answers, summarise
 from singlestream.batch import Batch, without_image
 from singlestream.captioned import summarise_captions, write_captions
-from singlestream.captions import HEAD
 from singlestream.config import Config, ConfigError
 from singlestream.data.overlap import overlap_line, read_ids
 from singlestream.data.pipeline import EvalItem, eval_batches
@@ -32,9 +31,10 @@ from singlestream.explain.pointing import PointingCounts, add_counts, count_poin
 from singlestream.explain.scores import wilson_interval
 from singlestream.labelled import LABEL_HEAD, measure_labels
 from singlestream.loading import load
+from singlestream.model.answering import answering, probabilities
+from singlestream.model.captions import writing
 from singlestream.objectives import build_objectives
 from singlestream.objectives.total import loss_weights
-from singlestream.objectives.vqa import answering, probabilities
 from singlestream.page import make_report
 from singlestream.predict import Model
 from singlestream.retrieval import retrieve
@@ -44,6 +44,7 @@ from singlestream.train.errors import FolderError
 from singlestream.train.folder import RunFolder, make_writable, write_together
 from singlestream.train.metrics import Totals
 from singlestream.train.step import make_eval_step
+from singlestream.train.teachers import kept_teachers
 
 MAX_ROWS = 32  # of a batch
 TOP = 5  # most probable answers that are kept of each prediction
@@ -93,7 +94,7 @@ def evaluate(
     found = run_evaluation(model, folder, split)
     if seen := overlap_line(read_ids(folder.pictures), found.source, split):
         print(seen, file=sys.stderr)
-    captioned = write_captions(model, found.source) if HEAD in model.heads else []
+    captioned = write_captions(model, found.source) if writing(model.heads) else []
     found.metrics.update(summarise_captions(captioned) if captioned else {})
     if shortlist > 0:
         with folder.writing():
@@ -149,11 +150,12 @@ def _batches(model: Model, source: Source, limit: int = 0) -> Iterator[EvalItem]
 def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[Metrics, list[Answered]]:
     """The objectives' metrics and the texts that were cut; every question answered, with and without its picture."""
     config, spec = model.config, model.spec
-    objectives = build_objectives(config, spec)
+    objectives = build_objectives(config, spec, kept_teachers(folder))
     graphdef = nnx.split(model.module)[0]
     eval_step = jax.jit(make_eval_step(graphdef, objectives, config, spec))
     kept = jax.eval_shape(lambda: {"objectives": {n: o.init_state(spec) for n, o in objectives.items()}})
-    state = {"params": model.params, **restore_tree(folder.checkpoints, model.step, kept)}
+    # Once: a queue or a teacher in numpy would travel to the device with every batch.
+    state = {"params": model.params, **jax.device_put(restore_tree(folder.checkpoints, model.step, kept))}
     answers = _answers_fn(graphdef, config, min(TOP, spec.num_answers)) if answering(model.heads) else None
     priors = folder.read_json(folder.priors) if answers else {}
     totals, answered, truncated = Totals(), [], 0

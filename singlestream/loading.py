@@ -12,9 +12,11 @@ from flax import nnx
 
 from singlestream.config import Config, ConfigError
 from singlestream.data.processor import Processor
-from singlestream.interop.build import answer_names, has_vocabulary, read
+from singlestream.data.tokenizer_files import has_tokenizer
+from singlestream.interop.build import answer_names, read
 from singlestream.interop.plan import Plan
 from singlestream.interop.rules import WeightsError
+from singlestream.interop.training import holds
 from singlestream.interop.tuned import tuned_plan
 from singlestream.model.build import AnyModel, build_model
 from singlestream.model.heads import HeadConfig
@@ -44,7 +46,7 @@ def load(path: str | os.PathLike[str], checkpoint: str | int = "best", *, strict
     folder = RunFolder.at(path)
     if not folder.path.exists():
         raise FolderError(f"{folder.path}: no such folder; a run is made by train.py --workdir={path}")
-    return load_published(folder.path, strict=strict) if folder.holds_weights else load_run(folder, checkpoint)
+    return load_published(folder.path, strict=strict) if holds(folder.path) else load_run(folder, checkpoint)
 
 
 def load_published(path: Path, *, strict: bool) -> Model:
@@ -57,8 +59,8 @@ def load_published(path: Path, *, strict: bool) -> Model:
     for line in account.lines() if plan.fresh or not strict else ():
         warnings.warn(line, stacklevel=3)
     processor = None
-    if has_vocabulary(path):
-        folder = path if path.is_dir() else path.parent
+    folder = path if path.is_dir() else path.parent
+    if has_tokenizer(folder):
         processor = Processor.from_published(folder, plan.config, answers=answer_names(plan), rows=plan.rows)
     spec = plan.spec if processor is None else dataclasses.replace(processor.spec, num_answers=plan.spec.num_answers)
     config = Config(model=plan.config, data=processor.data) if processor else None

@@ -37,6 +37,7 @@ def make_report(found: Evaluation) -> Report:
     return Report(
         title=found.folder.path.name,
         subtitle=f"{config.data.name}, split {found.split}{asked}, checkpoint of step {found.model.step:,}",
+        image_token="region" if found.model.config.model.inputs.image_stem == "regions" else "patch",
         facts=_facts(found),
         table=_table(found),
         calibration_error=error,
@@ -161,7 +162,7 @@ def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]
     if not shown:
         return []
     model = found.model
-    data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0, augment=())
+    data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0)
     processor = dataclasses.replace(model.processor, data=data)
     records = [found.source[each.record] for each in shown]
     if not all(record.images for record in records):

@@ -15,7 +15,6 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from singlestream.batch import Batch, Encoded, Spec
-from singlestream.captions import HEAD, Caption, Search, Writer
 from singlestream.config import Config, ConfigError
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
@@ -23,8 +22,9 @@ from singlestream.data.visual import Visual
 from singlestream.interop.build import save
 from singlestream.interop.plan import Plan
 from singlestream.interop.rules import Account
+from singlestream.model.answering import answering, probabilities
 from singlestream.model.build import AnyModel
-from singlestream.objectives.vqa import answering, probabilities
+from singlestream.model.captions import WRITING, Caption, Search, Writer, writing
 
 MAX_ROWS = 64  # of a batch of `predict`; a longer list takes several
 
@@ -166,13 +166,14 @@ class Model:
 
         Raises:
             DataError: a picture that cannot be read.
-            ConfigError: the run writes no captions (it was not trained on `prefix_lm`).
+            ConfigError: the run writes no captions (it was not trained on `caption` or `prefix_lm`).
         """
-        if HEAD not in self.heads:
-            raise ConfigError(f"caption needs the head {HEAD!r}; this run has {', '.join(self.heads) or 'none'}")
-        search = search or Search()
+        search, head = search or Search(), writing(self.heads)
+        if not head:
+            wanted = " or ".join(repr(name) for name in WRITING)
+            raise ConfigError(f"caption needs the head {wanted}; this run has {', '.join(self.heads) or 'none'}")
         if search not in self._writers:
-            self._writers[search] = Writer(self.graphdef, self.processor.tokenizer, search)
+            self._writers[search] = Writer(self.graphdef, head, self.processor.tokenizer, search)
         writer = self._writers[search]
         images = image if isinstance(image, list) else [image]
         # A row needs some text; what it says is not read.

@@ -13,6 +13,7 @@ from flax import nnx
 from jax import export as jax_export
 
 from singlestream.batch import Array, Batch, Patches, Regions, Text
+from singlestream.model.heads import every_logits
 from singlestream.train.paths import paths
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -42,10 +43,9 @@ def lower(module: Any, platforms: Sequence[str] = PLATFORMS) -> tuple[jax_export
 
     def program(params: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
         model = nnx.merge(graphdef, jax.tree.unflatten(treedef, [params[name] for name in names]))
-        encoded = model(_batch(inputs, kind))
+        encoded, logits = every_logits(model, _batch(inputs, kind))
         wide = jnp.promote_types(encoded.pooled.dtype, jnp.float32)
-        logits = {f"logits/{name}": head(encoded) for name, head in model.heads.items()}
-        return {"pooled": encoded.pooled.astype(wide), **logits}
+        return {"pooled": encoded.pooled.astype(wide), **{f"logits/{name}": value for name, value in logits.items()}}
 
     params = dict(zip(names, leaves, strict=True))
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in params.items()}

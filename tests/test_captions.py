@@ -18,15 +18,16 @@ from singlestream.train.sharding import make_mesh
 from tests.train.toy import toy_config
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Six steps on captions and questions, several texts a picture."""
+@pytest.fixture(scope="module", params=["prefix_lm", "caption"])
+def run(request, tmp_path_factory):
+    """Six steps on captions and questions, several texts a picture, by one stream and by an encoder-decoder."""
     base = tmp_path_factory.mktemp("captions")
-    config = toy_config(base / "scenes", model={"direction": "causal", "max_text_length": 20}, num_steps=6)
+    model = {"direction": "causal"} if request.param == "prefix_lm" else {"decoder_layers": 1}
+    config = toy_config(base / "scenes", model={**model, "max_text_length": 20}, num_steps=6)
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, texts="captions", text_length=20),
-        objectives={"prefix_lm": 1.0, "mlm": 0.5},
+        objectives={request.param: 1.0, "mlm": 0.5},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))

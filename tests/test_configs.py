@@ -21,6 +21,7 @@ from flax import nnx
 from singlestream.batch import Batch, Patches, Regions, Spec, Text, make_batch
 from singlestream.config import Config
 from singlestream.model.build import build_model
+from singlestream.model.heads import every_logits
 from singlestream.objectives import build_objectives
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +51,8 @@ def read(name: str) -> Config:
 
 def spec_of(config: Config) -> Spec:
     """What the data would fix: the vocabulary as large as it may be, some answers, some classes of regions."""
-    return Spec(vocab_size=config.data.vocab_size, num_answers=30, region_classes=(8, 6, 2))
+    num_answers = 2 if "choose" in config.objectives else 30
+    return Spec(vocab_size=config.data.vocab_size, num_answers=num_answers, region_classes=(8, 6, 2))
 
 
 def batch_of(config: Config) -> Batch:
@@ -88,13 +90,12 @@ def describe(name: str) -> dict[str, Any]:
     graphdef, state = nnx.split(model)
 
     def run(state: Any, batch: Batch) -> dict[str, Any]:
-        model = nnx.merge(graphdef, state)
-        encoded = model(batch)
+        encoded, logits = every_logits(nnx.merge(graphdef, state), batch)
         return {
             "text": encoded.text,
             "image": encoded.image,
             "pooled": encoded.pooled,
-            **{f"heads.{head}": model.heads[head](encoded) for head in heads},
+            **{f"heads.{head}": value for head, value in logits.items()},
         }
 
     shapes = jax.eval_shape(run, state, batch_of(config))

@@ -21,6 +21,7 @@ from jax import export as jax_export
 import singlestream as ss
 from singlestream.data.sources import open_split
 from singlestream.export import export
+from singlestream.model.heads import every_logits
 from singlestream.model.two_stream import TwoStream
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.program import PLATFORMS, input_shapes, inputs_of, lower
@@ -198,6 +199,7 @@ SINGLE = {
     ),
     "scanned": dict(layers="scan", pooling="mean"),
     "bfloat16": dict(dtype="bfloat16"),
+    "decoder": dict(decoder_layers=1),
 }
 
 
@@ -222,8 +224,8 @@ def agree(module: nnx.Module, batch: ss.Batch) -> None:
     @jax.jit
     def run(state, batch):
         model = nnx.merge(graphdef, state)
-        encoded = model(batch)
-        logits = {f"logits/{name}": head(encoded) for name, head in model.heads.items()}
+        encoded, logits = every_logits(model, batch)
+        logits = {f"logits/{name}": value for name, value in logits.items()}
         return {"pooled": encoded.pooled.astype(np.float32), **logits}
 
     wanted = jax.device_get(run(state, batch))
@@ -234,6 +236,7 @@ def agree(module: nnx.Module, batch: ss.Batch) -> None:
 def test_other_single_streams(changes):
     config = toy.replace(toy.CONFIG, region_dim=6, **changes)
     heads = toy.HEADS if config.dtype == "float32" else {"vqa": toy.HEADS["vqa"]}
+    heads = heads | toy.WRITER if config.decoder_layers else heads
     module = random_module(lambda: ss.SingleStream(config, toy.SPEC, heads=heads, rngs=nnx.Rngs(0)))
     regions = config.image_stem == "regions"
     batch = pairs_of_regions(0) if regions else toy.random_batch(0, rows=3, text=6, window=config.window)

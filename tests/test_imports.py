@@ -14,6 +14,7 @@ ORDER = list(ROOMS)
 # Neighbours that do not know each other, though one stands above the other in the picture.
 STRANGERS = {
     ("train", "explain"),
+    ("train", "interop"),
     ("objectives", "explain"),
     ("objectives", "data"),
     ("objectives", "interop"),
@@ -44,6 +45,12 @@ def test_imports_point_down(pair, files):
         return
     assert ORDER.index(pair[0]) < ORDER.index(pair[1]), files
     assert pair not in STRANGERS, files
+
+
+def test_a_model_that_answers_knows_no_training():
+    """`predict.py` is what others take along: data, model and published weights stand behind it, and no more."""
+    below = {room_of(path) for name in imports(ROOT / "singlestream/predict.py") if (path := file_of(name))}
+    assert below <= {"data", "model", "interop", "contract"}
 
 
 def test_no_file_imports_itself_in_a_circle():

@@ -25,6 +25,7 @@ from singlestream.train import loop
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import read_rows
 from singlestream.train.sharding import make_mesh
+from tests.data import toy_published as toy
 from tests.data.toy_nlvr import write_nlvr
 from tests.explain.browser import complaints, hover, open_page, start_browser, text_of, veils  # noqa: F401  (a fixture)
 from tests.test_configs import read
@@ -32,9 +33,27 @@ from tests.train.conftest import scenes  # noqa: F401  (a fixture)
 from tests.train.toy import OPTIONS
 
 SIZES = dict(width=16, num_layers=2, num_heads=2, mlp_dim=32, stem_width=4)
-STEPS = dict(num_steps=2, batch_size=2, warmup_steps=1, log_every=1, eval_every=2, eval_batches=1, checkpoint_every=2)
+STEPS = dict(
+    num_steps=2,
+    batch_size=2,
+    accumulate=1,
+    warmup_steps=1,
+    log_every=1,
+    eval_every=2,
+    eval_batches=1,
+    checkpoint_every=2,
+)
 # Their variants are the same programs on other texts, or with fewer objectives.
 NAMES = ("quickstart", "scenes_pretrain", "nlvr")
+# Of recipes for datasets of which the tests have miniatures: those, a split with answers, what the recipe is about.
+PUBLISHED = {
+    "vcr": (toy.write_vcr, "validation", "choose/accuracy"),
+    "hateful_memes": (toy.write_hateful_memes, "validation", "classify/auroc"),
+    "refcoco": (toy.write_refcoco, "testA", "ground/accuracy"),
+    "flickr30k_entities": (toy.write_flickr30k, "test", "ground/accuracy"),
+    "retrieve": (toy.write_flickr30k, "test", "retrieve/image/r1"),
+}
+MINIATURE = dict(shorter_side=16, max_patches=6, text_length=16)  # of pictures of 24 x 16 pixels, in patches of 8
 
 
 def cut(name: str, folder: Path) -> Config:
@@ -87,6 +106,25 @@ def test_it_trains_and_evaluates(trained, name):
     answers = "vqa" in config.objectives
     assert (folder / "eval/test/predictions.jsonl").is_file() == answers
     assert bool(page_data(folder)["examples"]) == answers
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_it_trains_and_evaluates_on_the_published_files(name, tmp_path, monkeypatch):
+    write, split, measured = PUBLISHED[name]
+    config = cut(name, write(tmp_path / "data"))
+    shipped = read(name)
+    options = {key: {**of, **({"queue": 4} if key == "itc" else {})} for key, of in shipped.objective_options.items()}
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, **MINIATURE, options=shipped.data.options),
+        model=dataclasses.replace(config.model, patch_size=8, image_grid=(2, 3)),
+        objective_options=options,
+    )
+    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+    results = loop.train(config, tmp_path / "run")
+    assert np.isfinite(results["loss"]) and config.train.best_metric in results
+    found = evaluate(tmp_path / "run", split=split, shortlist=2 if name == "retrieve" else 0)
+    assert 0 <= found[measured] <= 1
 
 
 # ---- the page of several pictures an example -------------------------------------------------------------------------

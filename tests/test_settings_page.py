@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from singlestream.config import Config, DataConfig, GroupConfig, MeshConfig, TrainConfig, TwoStreamConfig
+from singlestream.config import Config, CorpusConfig, DataConfig, GroupConfig, MeshConfig, TrainConfig, TwoStreamConfig
 from singlestream.data.image import AUGMENT
 from singlestream.model import two_stream_config
 from singlestream.model.config import CHOICES, ModelConfig
@@ -47,6 +47,7 @@ def options() -> dict[str, Any]:
 EXPECTED = {
     "The run: `config.*`": without(settings(Config), "data", "model", "train"),
     "Data: `config.data.*`": settings(DataConfig),
+    "More corpora: `config.data.corpora.NAME.*`": settings(CorpusConfig),
     "Model: `config.model.*`": settings(ModelConfig),
     "Model of two streams: `config.model.*`": settings(TwoStreamConfig),
     "Objectives": options(),

@@ -1,8 +1,8 @@
 """Tables of region features (tsv), in bottom-up-attention's columns or LXMERT's, read by random access.
 
 A line is a picture. Arrays are base64 of their bytes, float32 (classes: int64). Without a first line of names, 6
-columns are those of bottom-up-attention (Anderson et al. 2018, `generate_tsv.py`), 10 those of LXMERT (Tan and Bansal
-2019, `src/utils.py`).
+columns are those of bottom-up-attention (Anderson et al. 2018, `generate_tsv.py`), 7 those of ViLBERT, which adds the
+probabilities of all classes (Lu et al. 2019), 10 those of LXMERT (Tan and Bansal 2019, `src/utils.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from singlestream.data.regions import region_features
 
 COLUMNS = {
     6: ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features"),
+    7: ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features", "cls_prob"),
     10: (
         *("image_id", "image_h", "image_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"),
         *("num_boxes", "boxes", "features"),
@@ -34,6 +35,7 @@ LABELS = {
     "attrs_id": ("attributes", np.int64),
     "attrs_conf": ("attributes_scores", np.float32),
 }
+DISTRIBUTION = ("soft_labels", "cls_prob")
 NEEDED = COLUMNS[6]
 
 Line = tuple[int, int, int]  # its number from 1, where it begins in the file, its length in bytes
@@ -50,8 +52,8 @@ class Table(Mapping[str, RegionFeatures]):
             is damaged raises it too.
     """
 
-    def __init__(self, path: pathlib.Path):
-        self._path = path
+    def __init__(self, path: pathlib.Path, *, distribution: bool = False):
+        self._path, self._wants = path, DISTRIBUTION if distribution else ()
         try:
             stat = path.stat()
             kept = _read_index(path, stat)
@@ -87,6 +89,9 @@ class Table(Mapping[str, RegionFeatures]):
             for key, (label, dtype) in LABELS.items()
             if key in values
         }
+        for key in self._wants:
+            if key in values:
+                labels["distribution"] = _array(values[key], key, np.float32, (count, -1), where)
         return region_features(
             f"{where} (picture {name})",
             features=_array(values["features"], "features", np.float32, (count, -1), where),

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import grain
-import numpy as np
 
 from singlestream.data.processor import Entry, Processor, Row
-
-Element = tuple[Entry, np.random.Generator]
 
 
 class NextFit(grain.IterDataset[Row]):
@@ -20,7 +17,7 @@ class NextFit(grain.IterDataset[Row]):
     limits a row should be the image tokens.
     """
 
-    def __init__(self, parent: grain.IterDataset[Element], processor: Processor):
+    def __init__(self, parent: grain.IterDataset[Entry], processor: Processor):
         super().__init__(parent)
         self._processor = processor
 
@@ -29,26 +26,26 @@ class NextFit(grain.IterDataset[Row]):
 
 
 class _NextFitIterator(grain.DatasetIterator[Row]):
-    def __init__(self, parent: grain.DatasetIterator[Element], processor: Processor):
+    def __init__(self, parent: grain.DatasetIterator[Entry], processor: Processor):
         super().__init__(parent)
         self._processor = processor
         self._before = parent.get_state()  # of the stream, before `_ahead` was taken from it
-        self._ahead: Element | None = None
+        self._ahead: Entry | None = None
 
     def __next__(self) -> Row:
         limit = self._processor.data.examples_per_row
         first = self._take()
-        row, room = [first], self._processor.num_patches - self._processor.count_patches(first[0][0])
+        row, room = [first], self._processor.num_patches - self._processor.count_patches(first[0])
         while len(row) < limit:
             following = self._take()
-            room -= self._processor.count_patches(following[0][0])
+            room -= self._processor.count_patches(following[0])
             if room < 0:
                 self._ahead = following
                 break
             row.append(following)
-        return self._processor.row([entry for entry, _ in row], first[1])
+        return self._processor.row(row)
 
-    def _take(self) -> Element:
+    def _take(self) -> Entry:
         if self._ahead is not None:
             element, self._ahead = self._ahead, None
             return element

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from singlestream.batch import Batch
 from singlestream.config import ConfigError, DataConfig
+from singlestream.data.mixture import Corpus, corpora_of
 from singlestream.data.packing import NextFit
 from singlestream.data.processor import Entry, Processor
 from singlestream.data.record import DataError, Sentence, Source
@@ -45,17 +47,23 @@ def train_iterator(
         raise ConfigError(
             f"config.train.batch_size={batch_size} is not divisible by the number of processes, {process_count}"
         )
-    data = processor.data
-    order = grain.MapDataset.source(training_records(source, data)).seed(seed).shuffle().repeat(EPOCHS)
-    numbered = order.map_with_index(lambda index, record: (record, index))
+    data, corpora = processor.data, corpora_of(source, processor.data)
+    orders = [
+        grain.MapDataset.source([(number, record) for record in training_records(corpus.source, corpus.data)])
+        .seed(seed + number)
+        .shuffle()
+        .repeat(EPOCHS)
+        for number, corpus in enumerate(corpora)
+    ]
+    order = grain.MapDataset.mix(orders, [corpus.rate for corpus in corpora]) if len(orders) > 1 else orders[0]
+    numbered = order.map_with_index(lambda index, place: (place, index))
     options = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=data.prefetch)
     rows = batch_size // process_count
 
-    def entry(numbered_record: tuple[int, int]) -> tuple[Entry, np.random.Generator]:
-        record, index = numbered_record
+    def entry(numbered_place: tuple[tuple[int, int], int]) -> Entry:
+        (number, record), index = numbered_place
         # A generator of its own for each place of the stream: the thread or process that asks does not matter.
-        rng = np.random.default_rng((seed, index))
-        return choose_texts(source, record, data, rng), rng
+        return read_entry(corpora[number], record, np.random.default_rng((seed, index)))
 
     if data.row_patches:
         mine = numbered[process_index::process_count].map(entry).to_iter_dataset(options)
@@ -64,28 +72,29 @@ def train_iterator(
 
     size = data.examples_per_row
 
-    def batch(elements: list[tuple[int, int]]) -> Batch:
+    def batch(elements: list[tuple[tuple[int, int], int]]) -> Batch:
         mine = elements[process_index * rows * size : (process_index + 1) * rows * size]
         made = [entry(element) for element in mine]
-        groups = [made[i : i + size] for i in range(0, len(made), size)]
-        # The first generator of a row augments the whole row.
-        return processor.batch([processor.row([e for e, _ in group], group[0][1]) for group in groups])
+        return processor.batch([processor.row(made[i : i + size]) for i in range(0, len(made), size)])
 
     return iter(numbered.batch(batch_size * size, batch_fn=list).map(batch).to_iter_dataset(options))
 
 
-def choose_texts(source: Source, index: int, data: DataConfig, rng: np.random.Generator) -> Entry:
-    """A record with as many of its wanted texts as a row takes, drawn without repetition."""
-    record = source[index]
+def read_entry(corpus: Corpus, index: int, rng: np.random.Generator) -> Entry:
+    """A record with as many of its wanted texts as a row takes, drawn without repetition; augmented."""
+    record, data = corpus.source[index], corpus.data
     texts = [text for text in record.texts if wanted(text, data)]
     if len(texts) > data.texts_per_row:
         texts = [texts[i] for i in rng.permutation(len(texts))[: data.texts_per_row]]
-    return record, texts
+    record = dataclasses.replace(record, texts=tuple(texts))
+    for augment in corpus.augmentations:
+        record = augment(record, rng)
+    return record, record.texts
 
 
 def wanted(text: Sentence, data: DataConfig, *, any_kind: bool = False) -> bool:
     """Whether `data.texts` and (unless `any_kind`) `data.kinds` let the text in."""
-    right = data.texts == "all" or is_question(text) == (data.texts == "questions")
+    right = {"all": True, "none": False}.get(data.texts, is_question(text) == (data.texts == "questions"))
     return right and (any_kind or not data.kinds or text.kind in data.kinds)
 
 
@@ -97,6 +106,8 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
     """
     count = max(1, round(data.share * len(source)))
     records = sorted(np.random.default_rng(0).permutation(len(source))[:count].tolist())
+    if data.texts == "none":
+        return records
     texts = survey(source).texts
     kinds = {text.kind for i in records for text in texts[i] if wanted(text, data, any_kind=True)}
     kept = [i for i in records if any(wanted(text, data) for text in texts[i])]
@@ -112,11 +123,17 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
 def training_texts(source: Source, data: DataConfig) -> collections.Counter[Sentence]:
     """How often each text comes in an epoch of all that is trained on; texts are without ids and mentions.
 
+    Of a mixture: in an epoch of each corpus.
+
     Raises:
         ConfigError: as `training_records`.
     """
-    texts = survey(source).texts
-    return collections.Counter(text for i in training_records(source, data) for text in texts[i] if wanted(text, data))
+    counts: collections.Counter[Sentence] = collections.Counter()
+    for corpus in corpora_of(source, data):
+        texts = survey(corpus.source).texts
+        records = training_records(corpus.source, corpus.data)
+        counts.update(text for i in records for text in texts[i] if wanted(text, corpus.data))
+    return counts
 
 
 def count_truncated(source: Source, processor: Processor) -> tuple[int, int]:
@@ -127,14 +144,16 @@ def count_truncated(source: Source, processor: Processor) -> tuple[int, int]:
         DataError: a text holds no word; names it.
     """
     cut: dict[str, bool] = {}
-    for i in training_records(source, processor.data):
-        for k, text in enumerate(survey(source).texts[i]):
-            if text.text in cut or not wanted(text, processor.data):
-                continue
-            try:
-                cut[text.text] = processor.truncates(text.text)
-            except DataError as error:
-                raise DataError(f"text {source.texts(i)[k].id}: {error}") from error
+    for corpus in corpora_of(source, processor.data):
+        texts = survey(corpus.source).texts
+        for i in training_records(corpus.source, corpus.data):
+            for k, text in enumerate(texts[i]):
+                if text.text in cut or not wanted(text, corpus.data):
+                    continue
+                try:
+                    cut[text.text] = processor.truncates(text.text)
+                except DataError as error:
+                    raise DataError(f"text {corpus.source.texts(i)[k].id}: {error}") from error
     return sum(cut.values()), len(cut)
 
 

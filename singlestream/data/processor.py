@@ -18,17 +18,16 @@ import numpy as np
 
 from singlestream.batch import Batch, Patches, Regions, Spec, Text
 from singlestream.config import Config, DataConfig, ModelConfig, ModelSettings
-from singlestream.data.image import Augmentation, choose_augmentations
 from singlestream.data.json_file import read_json
 from singlestream.data.published import published_data, write_picture_settings
-from singlestream.data.record import DataError, Record, Sentence, Source
-from singlestream.data.sources import source_module
+from singlestream.data.record import DETECTED, DataError, Record, Sentence, Source
 from singlestream.data.survey import survey
 from singlestream.data.targets import (
     MAX_ANSWERS,
     MAX_BOXES,
     answer_points,
     detected_classes,
+    detected_distribution,
     label_points,
     labels_of,
     put_mentions,
@@ -59,10 +58,6 @@ class Processor:
         if self.data.task >= 0:
             self._places[2:] -= 1  # words keep their places; the token's own is read by nobody
         self._answer_ids = {answer: i for i, answer in enumerate(self.answers)}
-        self._augmentations: tuple[Augmentation, ...] = ()
-        if self.data.augment:
-            offered = getattr(source_module(self.data.name), "AUGMENT", {})
-            self._augmentations = choose_augmentations(self.data.augment, offered)
 
     @classmethod
     def build(cls, config: Config, source: Source, tokenizer: Tokenizer | None = None) -> Processor:
@@ -199,13 +194,12 @@ class Processor:
         data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0)
         return dataclasses.replace(self, data=data)
 
-    def row(self, entries: Sequence[Entry], rng: np.random.Generator | None = None) -> Row:
+    def row(self, entries: Sequence[Entry]) -> Row:
         """One row of fixed sizes.
 
         Args:
             entries: the records of the row (at most `data.examples_per_row`; fewer leave padding), each with the texts
-                that it is read with (at most `data.texts_per_row`).
-            rng: for augmentation; None: as it is.
+                that it is read with (at most `data.texts_per_row`; none: a picture alone).
 
         Raises:
             DataError: names the record: an empty text, more pictures than `model.num_images`, other region classes,
@@ -214,26 +208,25 @@ class Processor:
         row = self._empty_row()
         start = 0
         for e, (record, sentences) in enumerate(entries):
-            if rng is not None and self._augmentations:
-                record = dataclasses.replace(record, texts=tuple(sentences))
-                for augment in self._augmentations:
-                    record = augment(record, rng)
-                sentences = record.texts
             for number, (shown, texts) in enumerate(self._segments(record, sentences)):
                 segment = e * self.data.apart + number + 1
                 # A row has several texts in one segment, or several segments of one text.
-                for p, sentence in enumerate(texts):
-                    self._put_text(row, segment - 1 + p, segment, p + 1, shown, sentence)
-                if texts:
-                    first = min(number, self.model.num_images - 1) if self.data.apart > 1 else 0
-                    start = self._put_images(row, start, segment, shown, first)
+                for p, sentence in enumerate(texts or (None,)):
+                    k, shared = segment - 1 + p, self.data.texts_per_row > 1 and not self.data.copies
+                    row["examples"][k] = segment, p + 1 if shared else 0
+                    row["example_mask"][k] = True
+                    row["picture"][k] = record.picture
+                    if sentence is not None:
+                        self._put_text(row, k, record, sentence)
+                first = min(number, self.model.num_images - 1) if self.data.apart > 1 else 0
+                start = self._put_images(row, start, segment, shown, first)
         return row
 
     def _segments(self, record: Record, sentences: Sequence[Sentence]) -> Sequence[Entry]:
         """What shares a segment: a record with its texts, with one of them, or one of its pictures with the text."""
         apart, reads_regions = self.data.apart, self.model.image_stem == "regions"
         if self.data.copies:
-            return [(record, [sentence]) for sentence in sentences]
+            return [(record, [sentence]) for sentence in sentences] or [(record, [])]
         if apart == 1:
             return [(record, sentences)]
         shown = record.regions if reads_regions else record.images
@@ -269,7 +262,7 @@ class Processor:
         """
         if len(images) != len(texts) or not texts:
             raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
-        data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0, texts_per_row=1, augment=())
+        data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0, texts_per_row=1)
         plain = dataclasses.replace(self, data=data, mentions=False, answers=(), region_classes={})
         rows = []
         for i, (image, text) in enumerate(zip(images, texts, strict=True)):
@@ -300,25 +293,24 @@ class Processor:
             row["targets/word_boxes"] = np.zeros((t, MAX_BOXES, 4), np.float32)
         if self.region_classes:
             row["targets/region_class"] = np.full((n, len(self.region_classes)), -1, np.int32)
+        if DETECTED in self.region_classes:
+            size = 1 + len(self.region_classes[DETECTED])
+            row["targets/region_distribution"] = np.zeros((n, size), np.float32)
         if self._knows_centres:
             row["targets/region_centre"] = np.full((n, 2), -1, np.float32)
         return row
 
-    def _put_text(self, row: Row, k: int, segment: int, part: int, record: Record, sentence: Sentence) -> None:
+    def _put_text(self, row: Row, k: int, record: Record, sentence: Sentence) -> None:
+        """Lays the k-th example's text, and what is known about it."""
         try:
             tokens = self.tokens(sentence.text)
         except DataError as error:
             raise DataError(f"record {record.id}, text {sentence.id}: {error}") from error
-        part = part if self.data.texts_per_row > 1 and not self.data.copies else 0
         first = k * self.data.text_length
         here = slice(first, first + len(tokens.ids))
         row["text/ids"][here] = tokens.ids
         row["text/positions"][here] = self._places[: len(tokens.ids)]
-        row["text/segments"][here] = segment
-        row["text/part"][here] = part
-        row["examples"][k] = segment, part
-        row["example_mask"][k] = True
-        row["picture"][k] = record.picture
+        row["text/segments"][here], row["text/part"][here] = row["examples"][k]
         if self.answers and sentence.answer:
             row["targets/answer"][k] = self._answer_ids.get(sentence.answer, len(self.answers))
         if self.answers and self.data.label_separator:
@@ -355,6 +347,10 @@ class Processor:
             if self.region_classes and not self._knows_centres:
                 row["targets/region_class"][here] = detected_classes(
                     record, number, self.data, len(self.region_classes)
+                )
+            if DETECTED in self.region_classes:
+                row["targets/region_distribution"][here] = detected_distribution(
+                    record, number, self.data, len(self.region_classes[DETECTED])
                 )
             if self._knows_centres:
                 rows, cols = fields["grid"][0]

@@ -7,6 +7,8 @@ import math
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from singlestream.config import DataConfig, ModelConfig
 from singlestream.data.image import longer_side
 from singlestream.data.json_file import read_json
@@ -70,6 +72,40 @@ def read_picture_settings(folder: pathlib.Path, patch_size: int) -> int:
     if isinstance(shorter, bool) or not isinstance(shorter, int) or shorter < 1:
         raise DataError(f"{path}: size={size!r}, expected the pixels of the shorter side, {{'shortest_edge': 384}}")
     return shorter
+
+
+def read_normalisation(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of red, green and blue in [0, 1] with which a published ViT's pictures are normalised.
+
+    From `preprocessor_config.json`, or `config.json` as timm writes it; without either a half and a half, as ViT was
+    trained.
+
+    Raises:
+        DataError: the file is damaged, or asks for what is not done here; names the key.
+    """
+    folder = path if path.is_dir() else path.parent
+    file, settings = _find(folder)
+    mean_key, std_key = "image_mean", "image_std"
+    if not settings and (folder / "config.json").is_file():
+        file, mean_key, std_key = folder / "config.json", "mean", "std"
+        settings = read_json(file, dict).get("pretrained_cfg", {})
+    for key in ("do_rescale", "rescale_factor"):
+        if not _same(settings.get(key, FIXED[key]), FIXED[key]):
+            raise DataError(f"{file}: {key}={settings[key]!r}; pictures are prepared with {FIXED[key]!r} here")
+    if not settings.get("do_normalize", True):
+        return np.zeros(3), np.ones(3)
+    mean, std = (_three(file, key, settings.get(key, [0.5] * 3)) for key in (mean_key, std_key))
+    return mean, std
+
+
+def _three(file: pathlib.Path, key: str, value: Any) -> np.ndarray:
+    try:
+        found = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    if found.shape != (3,) or (key.endswith("std") and not (found > 0).all()):
+        raise DataError(f"{file}: {key}={value!r}, expected three numbers, of red, green and blue")
+    return found
 
 
 def write_picture_settings(folder: pathlib.Path, shorter_side: int, patch_size: int) -> None:

@@ -7,9 +7,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Int32
 
 from singlestream.config import DataConfig
-from singlestream.data.features import open_features
+from singlestream.data.features import detected_classes, open_features
 from singlestream.data.image import read_image
 from singlestream.data.overlap import Ids, PictureId
 from singlestream.data.record import DataError, Record, RegionFeatures, Sentence
@@ -51,9 +52,12 @@ class Questions:
         shared: whether texts share a row (`config.data.texts_per_row` above 1).
         images: the folder of the pictures.
         features: a table or folder of region features (`open_features`) to read in place of pictures; None: pictures.
+        distribution: also read a detector's class probabilities there; `region_classes` are then its classes.
         files: the files of a question with several pictures, where `pictures` holds one name for all of them.
         identify: a picture's ids in known collections; the first makes `Record.picture`. A picture without one gets its
             place among the split's pictures.
+        groups: of each question what it belongs to, where rows share less than a picture: a record is then a group
+            (the answers to choose from), all about one picture.
 
     Raises:
         DataError: pictures or region features that are missing; says which and how many.
@@ -69,24 +73,28 @@ class Questions:
         shared: bool,
         images: pathlib.Path,
         features: pathlib.Path | None,
+        distribution: bool = False,
         files: Callable[[str], tuple[str, ...]] = lambda name: (name,),
         identify: Callable[[str], tuple[PictureId, ...]] = lambda name: (),
+        groups: Sequence[str] | None = None,
     ):
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(pictures))}
-        self._texts, self._names, self._images = texts, list(numbers), images
-        self._files, self._identify = files, identify
-        self._picture = np.array([numbers[name] for name in pictures], np.int32)
+        self._texts, self._images, self._files, self._identify = texts, images, files, identify
+        self._names, self._picture = _numbered(pictures)
+        together = self._picture if groups is None else _numbered(groups)[1]
         # Questions of record i are _order[_starts[i] : _starts[i + 1]].
-        self._order = np.argsort(self._picture, kind="stable") if shared else np.arange(len(texts))
-        changes = np.diff(self._picture[self._order]) > 0 if shared else np.ones(len(texts) - 1, bool)
+        self._order = np.argsort(together, kind="stable") if shared else np.arange(len(texts))
+        changes = np.diff(together[self._order]) > 0 if shared else np.ones(len(texts) - 1, bool)
         self._starts = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(texts)]])
-        self._features = open_features(features) if features else None
+        self._features = open_features(features, distribution=distribution) if features else None
         missing = self._missing_pictures() if features is None else self._missing_features()
         if missing:
             raise DataError(
                 f"{features or images}: {len(missing)} of the split's {len(self._all_files())} pictures are missing, "
                 f"the first is {missing[0]}"
             )
+        if distribution:
+            first = self._all_files()[0]
+            self.region_classes = detected_classes(self._features, _key(self._features or {}, first))
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -128,6 +136,12 @@ class Questions:
         folders = {folder for folder, _, _ in split}
         there = {folder: frozenset(_listed(self._images / folder)) for folder in folders}
         return ["".join(parts) for parts in split if parts[2] not in there[parts[0]]]
+
+
+def _numbered(names: Sequence[str]) -> tuple[list[str], Int32[np.ndarray, " Q"]]:
+    """The different names in the order in which they come, and of each name its place among them."""
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return list(numbers), np.array([numbers[name] for name in names], np.int32)
 
 
 def _listed(folder: pathlib.Path) -> list[str]:

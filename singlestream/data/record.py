@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 
 from singlestream.data.official_vqa import accuracy
 
+DETECTED = "detected"  # name of an attribute of regions, see `Source`
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mention:
@@ -57,13 +59,15 @@ class RegionFeatures:
     """What a detector found in one picture.
 
     `features` float32 [N, F]; `boxes` float32 [N, 4] (x0, y0, x1, y1) in [0, 1]; `classes` int32 [N, A] and `scores`
-    float32 [N, A] are the detector's own, of the object and, where A is 2, of its attribute. None: not known.
+    float32 [N, A] are the detector's own, of the object and, where A is 2, of its attribute. `distribution` float32
+    [N, C] are its probabilities of all classes of objects, the background first. None: not known.
     """
 
     features: Float[np.ndarray, "N F"]
     boxes: Float[np.ndarray, "N 4"] | None = None
     classes: Int[np.ndarray, "N A"] | None = None
     scores: Float[np.ndarray, "N A"] | None = None
+    distribution: Float[np.ndarray, "N C"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +120,8 @@ class DataError(ValueError):
 class Source(Protocol):
     """One split of a dataset, by random access. A file in `data/sources/` offers `SPLITS` and `open_split`.
 
-    `region_classes` maps each attribute of a region to its class names ({} where no regions are known).
+    `region_classes` maps each attribute of a region to its class names ({} where no regions are known). An attribute
+    `DETECTED` says that a detector gives the probabilities of its classes (`RegionFeatures.distribution`).
     """
 
     region_classes: Mapping[str, Sequence[str]]

@@ -24,6 +24,7 @@ def region_features(
     objects_scores: np.ndarray | None = None,
     attributes: np.ndarray | None = None,
     attributes_scores: np.ndarray | None = None,
+    distribution: np.ndarray | None = None,
 ) -> RegionFeatures:
     """Checks arrays against each other and brings boxes into [0, 1].
 
@@ -33,14 +34,20 @@ def region_features(
         boxes: [N, 4 or more]: (x0, y0, x1, y1, ...) in pixels, or in [0, 1] where none exceeds 1.
         size: height and width of the picture, by which boxes in pixels are divided; without it they are left out.
         count: regions that there are; what follows them is padding. None: all.
+        distribution: [N, C], probabilities of all classes, the background first. Of `classes` there is then one: the
+            most probable but the background (UNITER's masked region classification).
 
     Raises:
-        DataError: numbers that are not finite, lengths that differ, boxes that leave the picture.
+        DataError: numbers that are not finite, lengths that differ, boxes that leave the picture, no probabilities.
     """
     count = len(features) if count is None else count
     if not 0 < count <= len(features):
         raise DataError(f"{where}: {count} regions are announced, there are features of {len(features)}")
     sizes = (count, len(features))
+    if distribution is not None:
+        distribution = _probabilities(where, distribution, sizes)
+        objects, objects_scores = distribution[:, 1:].argmax(1), distribution[:, 1:].max(1)
+        attributes = None
     classes = [each for each in (objects, attributes) if each is not None] if objects is not None else []
     scores = [each for each in (objects_scores, attributes_scores)[: len(classes)] if each is not None]
     for each in (*classes, *scores):
@@ -55,6 +62,7 @@ def region_features(
         boxes=None if boxes is None else _scale(boxes, count, size, where),
         classes=_columns(classes, count, np.int32),
         scores=_columns(scores, count, np.float32) if len(scores) == len(classes) else None,
+        distribution=distribution,
     )
 
 
@@ -73,6 +81,14 @@ def unit_boxes(boxes: Sequence[Sequence[Any]], width: int | float, height: int |
 def _check(where: str, name: str, array: np.ndarray, rank: int, sizes: tuple[int, int]) -> None:
     if array.ndim != rank or len(array) not in sizes or array.dtype.kind not in "fiu":
         raise DataError(f"{where}: {name} are {array.dtype}{list(array.shape)}, there are {sizes[0]} regions")
+
+
+def _probabilities(where: str, array: np.ndarray, sizes: tuple[int, int]) -> Float[np.ndarray, "N C"]:
+    _check(where, "class probabilities", array, 2, sizes)
+    array = array[: sizes[0]].astype(np.float32)
+    if array.shape[1] < 2 or not (np.isfinite(array).all() and (array >= 0).all() and array.any(axis=1).all()):
+        raise DataError(f"{where}: class probabilities [N, C], the background first, are not all 0 and never below 0")
+    return array
 
 
 def _scale(boxes: np.ndarray, count: int, size: tuple[int, int] | None, where: str) -> np.ndarray | None:

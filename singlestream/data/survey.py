@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 
+from singlestream.data.mixture import Mixture
 from singlestream.data.record import Sentence, Source
 
 
@@ -45,11 +47,15 @@ class _Same:
         return id(self.source)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=8)  # the corpora of a mixture
 def _survey(same: _Same) -> Survey:
     texts: list[tuple[Sentence, ...]] = []
     shared: dict[Sentence, Sentence] = {}  # the same texts come again and again: keep one of each
     mentions = annotators = False
+    if isinstance(same.source, Mixture):
+        parts = [survey(corpus.source) for corpus in same.source.corpora]
+        joined = tuple(itertools.chain.from_iterable(part.texts for part in parts))
+        return Survey(joined, any(part.mentions for part in parts), any(part.annotators for part in parts))
     for i in range(len(same.source)):
         found = same.source.texts(i)
         mentions = mentions or any(text.mentions for text in found)

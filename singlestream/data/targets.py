@@ -76,6 +76,26 @@ def detected_classes(record: Record, number: int, data: DataConfig, num_attribut
     return np.concatenate([mean, classes])[: data.max_patches]
 
 
+def detected_distribution(record: Record, number: int, data: DataConfig, num_classes: int) -> Float[np.ndarray, "N C"]:
+    """A detector's probabilities of the background and of each class for the regions of picture `number` that are read.
+
+    All 0 where it says nothing: a mean of regions, a picture without probabilities.
+
+    Raises:
+        DataError: probabilities of another number of classes than the source.
+    """
+    found = record.regions[number]
+    size = 1 + num_classes
+    shares = np.zeros((len(found.features), size), np.float32) if found.distribution is None else found.distribution
+    if shares.shape[1] != size:
+        raise DataError(
+            f"record {record.id}: regions with probabilities of {shares.shape[1]} classes, the source's first picture "
+            f"has {size}"
+        )
+    mean = np.zeros((int(data.mean_region), size), np.float32)
+    return np.concatenate([mean, shares])[: data.max_patches]
+
+
 def put_mentions(boxes: Float[np.ndarray, "T 5 4"], spans: Sequence[tuple[int, int]], sentence: Sentence) -> None:
     """Gives each token the boxes of the mention that its characters belong to."""
     for mention in sentence.mentions:

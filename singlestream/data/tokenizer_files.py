@@ -31,6 +31,11 @@ class Reading:
     max_length: int = 0
 
 
+def has_tokenizer(folder: pathlib.Path) -> bool:
+    """Whether a vocabulary lies in the folder."""
+    return any((folder / name).is_file() for name in (VOCABULARY, WHOLE))
+
+
 def read_folder(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, int], Reading]:
     """The file that holds the vocabulary, the vocabulary, and how text is read.
 

@@ -43,7 +43,8 @@ class ImageTokens(Protocol):
         """The tokens of each picture.
 
         Raises:
-            DataError: names the record: no picture, more than `config.model.num_images`, or one that does not fit.
+            DataError: names the record: it has pictures of the other kind only, more than `config.model.num_images`, or
+                one that does not fit.
         """
 
     def given(self, visual: Visual | Sequence[Visual], name: str) -> dict[str, Any]:
@@ -121,7 +122,8 @@ class RegionTokens:
             raise ConfigError(
                 f"config.data.shorter_side={data.shorter_side}: config.model.image_stem='regions' reads no pixels"
             )
-        if pixels := [name for name in data.augment if name in AUGMENT]:
+        named = [*data.augment, *(name for corpus in data.corpora.values() for name in corpus.augment)]
+        if pixels := [name for name in named if name in AUGMENT]:
             raise ConfigError(
                 f"config.data.augment has {pixels[0]!r}: config.model.image_stem='regions' reads no pixels to change"
             )
@@ -167,6 +169,8 @@ class RegionTokens:
 
 
 def _all(record: Record, parts: Sequence[Any], what: str, model: ModelConfig) -> Sequence[Any]:
+    if not record.images and not record.regions:
+        return ()  # a text alone
     if not 0 < len(parts) <= model.num_images:
         raise DataError(
             f"record {record.id} has {len(parts)} {what}, config.model.num_images is {model.num_images} "

@@ -1,6 +1,7 @@
 // The page: figures, the explorer of attention, the gallery.
 
 const page = JSON.parse(document.getElementById("data").textContent);
+const token = page.image_token;
 const state = { example: 0, layer: "mean", head: "mean", pinned: null, filter: "all" };
 if (page.pointing) Object.assign(state, { layer: page.pointing.layer, head: page.pointing.head });
 
@@ -31,9 +32,9 @@ function showWord(example, index) {
   });
   for (const box of word.boxes) view.frames[box[0]].append(place(element("div", { class: "box" }), box));
   const target = word.boxes.length ? (word.boxes.some((box) => covers(box, example.patches[best])) ?
-    " Its strongest patch lies inside the true box." : " Its strongest patch lies outside the true box.") : "";
+    ` Its strongest ${token} lies inside the true box.` : ` Its strongest ${token} lies outside the true box.`) : "";
   view.saying.textContent = `“${word.text}” gives ${percent(sum, 0)} of its attention to the picture (${where()}), ` +
-    `${percent(weights[best], 0)} to the strongest patch.${target}`;
+    `${percent(weights[best], 0)} to the strongest ${token}.${target}`;
 }
 
 function showPatch(example, index) {
@@ -49,8 +50,8 @@ function showPatch(example, index) {
   const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);
   const list = order.map((i) => `“${example.words[i].text}” ${percent(shares[i], 0)}`).join(", ");
   view.saying.textContent = reads
-    ? `This patch gives ${percent(total(shares), 0)} of its attention to words (${where()}): ${list}.`
-    : `In this model the picture reads no words. The words that look at this patch most (${where()}): ${list}.`;
+    ? `This ${token} gives ${percent(total(shares), 0)} of its attention to words (${where()}): ${list}.`
+    : `In this model the picture reads no words. The words that look at this ${token} most (${where()}): ${list}.`;
 }
 
 function where() {
@@ -134,7 +135,7 @@ function buildPictures(example) {
     element("img", { src: image.src, width: image.width, height: image.height, alt: example.images.length > 1 ? `picture ${i + 1}` : "the picture asked about" })));
   view.patches = example.patches.map((patch, i) => {
     const node = place(element("button", { class: "patch", type: "button", tabindex: i ? -1 : 0, "data-patch": i,
-      "aria-label": `patch at ${percent((patch[1] + patch[3]) / 2, 0)} from the left, ${percent((patch[2] + patch[4]) / 2, 0)} from the top`,
+      "aria-label": `${token} at ${percent((patch[1] + patch[3]) / 2, 0)} from the left, ${percent((patch[2] + patch[4]) / 2, 0)} from the top`,
       onkeydown: (event) => walk(event, example, i) }), patch);
     view.frames[patch[0]].append(watch(node, "patch", i));
     return node;
@@ -273,9 +274,9 @@ function section(title, note, ...children) {
 
 function pointingNote() {
   const p = page.pointing;
-  const help = "Point at a word to see where it looks, at a patch to see which words it reads; click to hold. ";
+  const help = `Point at a word to see where it looks, at a ${token} to see which words it reads; click to hold. `;
   if (!p) return help + "Bright is where the weight goes.";
-  return help + `Of ${p.words.toLocaleString("en")} words that name something, ${percent(p.score.value)} (95%: ${interval(p.score)}) have their strongest patch ` +
+  return help + `Of ${p.words.toLocaleString("en")} words that name something, ${percent(p.score.value)} (95%: ${interval(p.score)}) have their strongest ${token} ` +
     `in the true box; by chance ${percent(p.chance)}. Layer ${p.layer + 1}, head ${p.head + 1}, chosen on ${p.chosen_on}.`;
 }
 

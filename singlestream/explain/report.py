@@ -100,10 +100,14 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything on the page. `facts` are (name, value) lines about the run, `other` further metrics by name."""
+    """Everything on the page. `facts` are (name, value) lines about the run, `other` further metrics by name.
+
+    `image_token` is what the page calls one: patch or region.
+    """
 
     title: str
     subtitle: str
+    image_token: str = "patch"
     facts: Sequence[tuple[str, str]] = ()
     table: Sequence[ResultRow] = ()
     calibration_error: float | None = None

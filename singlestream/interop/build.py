@@ -22,8 +22,6 @@ from singlestream.interop.plan import Plan, legacy
 from singlestream.interop.rules import Account, Tensor, WeightsError
 from singlestream.model.build import AnyModel, build_model
 
-VOCABULARIES = ("vocab.txt", "tokenizer.json")  # either tells a published model's words
-
 
 def families() -> dict[str, Any]:
     """The modules of this package that know a family, by name."""
@@ -111,12 +109,6 @@ def _open(path: Path) -> tuple[Plan, dict[str, Tensor]]:
     settings = getattr(found, "settings", None) if settings is None else settings
     tensors = {legacy(key): tensor for key, tensor in found.items()}
     return find_plan(tensors, settings, where=str(path)), tensors
-
-
-def has_vocabulary(path: Path) -> bool:
-    """Whether the files of a tokenizer lie in a published folder, or beside a published file."""
-    folder = path if path.is_dir() else path.parent
-    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def answer_names(plan: Plan) -> tuple[str, ...]:

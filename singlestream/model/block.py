@@ -1,10 +1,10 @@
-"""One layer of the encoder: attention over the stream, then a feed-forward layer, each with a residual."""
+"""One layer of the encoder, attention over the stream and a feed-forward layer with residuals, and its parts."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -134,11 +134,35 @@ class FeedForward(nnx.Module):
         return self.down(ACTIVATIONS[self.activation](self.up(x)))
 
 
-class Block(nnx.Module):
-    """A transformer layer, pre-LN (x + f(LN x), as in ViT) or post-LN (LN(x + f x), as in BERT)."""
+class Residual(nnx.Module):
+    """How a layer adds its branches f: pre-LN (x + f(LN x), as in ViT) or post-LN (LN(x + f x), as in BERT)."""
+
+    def __init__(self, config: ModelConfig):
+        self.pre, self.dropout_rate, self.has_depth = config.norm == "pre", config.dropout, config.stochastic_depth > 0
+
+    def before(self, x: Float[Array, "B L D"], norm: nnx.LayerNorm) -> Float[Array, "B L D"]:
+        """What a branch reads."""
+        return norm(x) if self.pre else x
+
+    def after(
+        self,
+        x: Float[Array, "B L D"],
+        branch: Float[Array, "B L D"],
+        norm: nnx.LayerNorm,
+        depth_rate: Float[Array, ""],
+        keys: Sequence[jax.Array | None],
+    ) -> Float[Array, "B L D"]:
+        """`x` with the branch added; `keys` are of dropout and of stochastic depth."""
+        branch = dropout(branch, self.dropout_rate, keys[0])
+        x = x + (drop_path(branch, depth_rate, keys[1]) if self.has_depth else branch)
+        return x if self.pre else norm(x)
+
+
+class Block(Residual):
+    """A layer of the encoder: self-attention, then the feed-forward layer."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.pre, self.dropout_rate, self.has_depth = config.norm == "pre", config.dropout, config.stochastic_depth > 0
+        super().__init__(config)
         self.attention_norm = layer_norm(config, rngs=rngs)
         self.attention = SelfAttention(config, rngs=rngs)
         self.mlp_norm = layer_norm(config, rngs=rngs)
@@ -163,15 +187,9 @@ class Block(nnx.Module):
         """
         key, attention_key = split_off(key, self.attention.dropout_rate)
         keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
-
-        def residual(x: Array, branch: Array, drop_key: jax.Array | None, depth_key: jax.Array | None) -> Array:
-            branch = dropout(branch, self.dropout_rate, drop_key)
-            return x + (drop_path(branch, depth_rate, depth_key) if self.has_depth else branch)
-
         branch, found = (attention or self.attention)(
-            self.attention_norm(x) if self.pre else x, visibility, key=attention_key, weights=weights
+            self.before(x, self.attention_norm), visibility, key=attention_key, weights=weights
         )
-        x = residual(x, branch, keys[0], keys[1])
-        x = x if self.pre else self.attention_norm(x)
-        x = residual(x, self.mlp(self.mlp_norm(x) if self.pre else x), keys[2], keys[3])
-        return (x if self.pre else self.mlp_norm(x)), found
+        x = self.after(x, branch, self.attention_norm, depth_rate, keys[:2])
+        x = self.after(x, self.mlp(self.before(x, self.mlp_norm)), self.mlp_norm, depth_rate, keys[2:])
+        return x, found

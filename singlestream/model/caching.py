@@ -11,24 +11,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Float, Int32
 
 from singlestream.batch import TEXT, Array, Batch, Encoded, Text
 from singlestream.model.attention.attend import attend, merge_heads
 from singlestream.model.block import Block, SelfAttention
-from singlestream.model.encoder import divide
+from singlestream.model.cross_attention import Memory
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.visibility import Visibility
 
 CAUSAL = "causal"
-
-
-class Memory(NamedTuple):
-    """Keys and values of one layer."""
-
-    keys: Float[Array, "R L H C"]
-    values: Float[Array, "R L H C"]
 
 
 class Cache(NamedTuple):
@@ -50,11 +42,8 @@ class CachedText:
 
     def __init__(self, model: SingleStream, head: str):
         self._model, self._head = model, model.heads[head]
-        encoder = model.encoder
-        graph, self._depth = nnx.graphdef(encoder.blocks), jnp.zeros(())
-        # Divided once, outside of the searches' loops.
-        layers = divide(nnx.split(encoder.blocks)[1], [1] * encoder.config.num_layers)
-        self._blocks: list[Block] = [nnx.merge(graph, jax.tree.map(lambda p: p[0], layer)) for layer in layers]
+        self._depth = jnp.zeros(())
+        self._blocks: list[Block] = model.encoder.each()  # once, outside of the searches' loops
 
     def start(self, batch: Batch) -> Cache:
         """Reads the pictures, one a row.
@@ -97,11 +86,10 @@ class CachedText:
         sees = Visibility(**who, direction=CAUSAL).towards(keys)
         layers = []
         for block, memory in zip(self._blocks, cache.layers, strict=True):
-            read = _Continue(block.attention, memory, place)
+            read = Continue(block.attention, memory, place)
             x, _ = block(x, sees, depth_rate=self._depth, attention=read)
             layers.append(read.memory)
-        if model.encoder.norm is not None:
-            x = model.encoder.norm(x)
+        x = model.encoder.finish(x)
         logits = self._head(Encoded(text=x, image=x[:, :0], pooled=x))
         return logits[:, 0], cache._replace(layers=tuple(layers))
 
@@ -120,8 +108,8 @@ class _Remember:
 
 
 @dataclasses.dataclass
-class _Continue:
-    """The same for one more token of each row, over everything that is kept."""
+class Continue:
+    """A layer's self-attention for one more token of each row, over everything that is kept."""
 
     attention: SelfAttention
     memory: Memory
@@ -134,4 +122,5 @@ class _Continue:
 
 
 def _put(kept: Array, new: Array, place: Int32[Array, ""]) -> Array:
+    """What is kept, with a token's entry at its place (axis 1)."""
     return jax.lax.dynamic_update_slice_in_dim(kept, new.astype(kept.dtype), place, axis=1)

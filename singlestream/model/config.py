@@ -39,7 +39,8 @@ REGION_POSITIONS = ("boxes", "boxes7", "constant")  # encodings that read region
 LEAST: dict[str, int] = {
     **dict.fromkeys(("width", "num_layers", "num_heads", "mlp_dim", "max_text_length", "num_token_types"), 1),
     **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim"), 1),
-    **dict.fromkeys(("norm_eps", "embed_norm_eps", "embed_std", "patch_margin", "first_image_type", "late_layers"), 0),
+    **dict.fromkeys(("norm_eps", "embed_norm_eps", "embed_std", "patch_margin", "first_image_type"), 0),
+    **dict.fromkeys(("late_layers", "decoder_layers"), 0),
 }
 
 
@@ -52,6 +53,8 @@ class ModelConfig:
     # So many more layers on text and image, after `num_layers` on the text alone (VisualBERT without early fusion); 0:
     # all layers read both.
     late_layers: int = 0
+    # Of a decoder that writes texts from the picture's states, beside the encoder; 0: none.
+    decoder_layers: int = 0
     num_heads: int = 3
     mlp_dim: int = 384
 
@@ -114,6 +117,11 @@ class ModelConfig:
         for name in ("dropout", "attention_dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"config.model.{name}={getattr(self, name)}: must be in [0, 1)")
+        if self.decoder_layers and self.late_layers:
+            raise ValueError(
+                f"config.model.decoder_layers={self.decoder_layers} does not go with config.model.late_layers="
+                f"{self.late_layers}: the decoder reads a picture that was encoded without a text"
+            )
         self._check_image()
         object.__setattr__(self, "image_grid", tuple(self.image_grid))
 

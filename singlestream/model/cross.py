@@ -10,9 +10,9 @@ from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.attend import attend, merge_heads, split_heads
 from singlestream.model.block import Block, FeedForward, dense, layer_norm
 from singlestream.model.config import ModelConfig
+from singlestream.model.cross_attention import CrossAttention
 from singlestream.model.noise import dropout, split_off
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.model.visibility import Visibility
@@ -34,19 +34,13 @@ class Sees(NamedTuple):
     image: Visibility
 
 
-class CrossAttention(nnx.Module):
-    """Queries of one stream over keys and values of another, with a residual and post-LN.
-
-    A token whose example has nothing in the other stream reads zeros.
-    """
+class ResidualCross(CrossAttention):
+    """One stream reads the other, with a residual and post-LN."""
 
     def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, rngs: nnx.Rngs):
-        self.num_heads, self.dropout_rate = config.cross_heads, config.dropout
-        self.attention_dropout_rate = config.attention_dropout
-        self.query = dense(reader, reader.width, config.cross_width, rngs=rngs)
-        self.key = dense(reader, read.width, config.cross_width, rngs=rngs)
-        self.value = dense(reader, read.width, config.cross_width, rngs=rngs)
-        self.out = dense(reader, config.cross_width, reader.width, rngs=rngs)
+        sizes = {"read_width": read.width, "width": config.cross_width, "num_heads": config.cross_heads}
+        super().__init__(reader, **sizes, rngs=rngs)
+        self.dropout_rate = config.dropout
         self.norm = layer_norm(reader, rngs=rngs)
 
     def __call__(
@@ -59,17 +53,9 @@ class CrossAttention(nnx.Module):
         weights: bool = False,
     ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
         """`visibility` is the reader's, `towards` the stream that is read."""
-        q, k, v = (split_heads(y, self.num_heads) for y in (self.query(x), self.key(other), self.value(other)))
         key, attention_key = split_off(key, self.attention_dropout_rate)
-        out, attention = attend(
-            q, k, v, visibility, rate=self.attention_dropout_rate, key=attention_key, weights=weights
-        )
-        # Beside its own stream a token may be alone; what it would read then hangs on how far the row is padded.
-        reads = visibility.mask().any(-1)[:, :, None, None]
-        branch = dropout(self.out(merge_heads(jnp.where(reads, out, 0))), self.dropout_rate, key)
-        if attention is not None:
-            attention = jnp.where(reads.swapaxes(1, 2), attention, 0)
-        return self.norm(x + branch), attention
+        branch, attention = self.read(x, self.memory(other), visibility, key=attention_key, weights=weights)
+        return self.norm(x + dropout(branch, self.dropout_rate, key)), attention
 
 
 class SharedCross(nnx.Module):
@@ -81,7 +67,7 @@ class SharedCross(nnx.Module):
 
     def __init__(self, config: TwoStreamConfig, *, rngs: nnx.Rngs):
         text, image = config.text_side, config.image_side
-        self.attention = CrossAttention(config, text, image, rngs=rngs)
+        self.attention = ResidualCross(config, text, image, rngs=rngs)
         self.text = Block(text, rngs=rngs)
         self.image = Block(image, rngs=rngs)
 
@@ -103,7 +89,7 @@ class Reader(nnx.Module):
 
     def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, rngs: nnx.Rngs):
         self.dropout_rate = config.dropout
-        self.attention = CrossAttention(config, reader, read, rngs=rngs)
+        self.attention = ResidualCross(config, reader, read, rngs=rngs)
         self.mlp = FeedForward(reader, rngs=rngs)
         self.mlp_norm = layer_norm(reader, rngs=rngs)
         # Kept so that a published file can be written back whole; nothing reads it, there or here.

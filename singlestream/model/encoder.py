@@ -47,13 +47,74 @@ def rematerialised(layer: Callable[..., Any], config: ModelConfig) -> Callable[.
     return jax.checkpoint(layer, policy=REMAT_POLICIES[config.remat], prevent_cse=prevent_cse)
 
 
-class Encoder(nnx.Module):
-    """`num_layers` blocks whose parameters carry a leading axis of layers, and pre-LN's last LayerNorm."""
+class Stack(nnx.Module):
+    """`num_layers` blocks whose parameters carry a leading axis of layers, and pre-LN's last LayerNorm.
+
+    Args:
+        config: of each block, and how many there are.
+        make: makes a block.
+    """
+
+    def __init__(self, config: ModelConfig, make: Callable[[nnx.Rngs], nnx.Module], *, rngs: nnx.Rngs):
+        self.config = config
+        self.blocks = stacked(make, config.num_layers, rngs=rngs)
+        self.norm = layer_norm(config, rngs=rngs) if config.norm == "pre" else None
+
+    def finish(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """The last LayerNorm, where there is one."""
+        return x if self.norm is None else self.norm(x)
+
+    def each(self) -> list[Any]:
+        """The blocks one by one, each with its own parameters."""
+        graph, layers = nnx.split(self.blocks)
+        return [
+            nnx.merge(graph, jax.tree.map(lambda p: p[0], layer))
+            for layer in divide(layers, [1] * self.config.num_layers)
+        ]
+
+    def layers(self, key: jax.Array | None = None) -> Any:
+        """What `run` takes of each layer, with a leading axis of layers: parameters, rate of stochastic depth, key."""
+        config = self.config
+        return (
+            nnx.split(self.blocks)[1],
+            jnp.linspace(0.0, config.stochastic_depth, config.num_layers, dtype=jnp.float32),
+            None if key is None else jax.random.split(key, config.num_layers),
+        )
+
+    def run(
+        self, layers: Any, x: Float[Array, "B L D"], *reads: Any, attention: bool = False
+    ) -> tuple[Float[Array, "B L D"], Any, Float[Array, "layers B H L M"] | None]:
+        """Runs all layers, or a stretch of them (`divide`), without the last LayerNorm.
+
+        Args:
+            layers: from `layers`.
+            x: the states that go through.
+            reads: what every block takes besides.
+            attention: also return its weights.
+
+        Returns:
+            The states after the last layer; those after each; the attention weights where asked for.
+        """
+        graph = nnx.graphdef(self.blocks)
+
+        def layer(x: Array, inputs: Any) -> tuple[Array, tuple[Array, Array | None]]:
+            params, depth_rate, key = inputs
+            block = nnx.merge(graph, params)
+            x, weights = block(x, *reads, depth_rate=depth_rate, key=key, weights=attention)
+            return x, (x, weights)
+
+        layer = rematerialised(layer, self.config)
+        if self.config.layers == "unrolled":
+            return _unrolled(layer, x, layers)
+        x, (hidden, weights) = jax.lax.scan(layer, x, layers)
+        return x, hidden, weights
+
+
+class Encoder(Stack):
+    """The stack over one stream."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.config = config
-        self.blocks = stacked(lambda rngs: Block(config, rngs=rngs), config.num_layers, rngs=rngs)
-        self.norm = layer_norm(config, rngs=rngs) if config.norm == "pre" else None
+        super().__init__(config, lambda rngs: Block(config, rngs=rngs), rngs=rngs)
 
     def __call__(
         self,
@@ -70,34 +131,7 @@ class Encoder(nnx.Module):
             weights where asked for.
         """
         x, hidden, weights = self.run(self.layers(key), x, visibility, attention=attention)
-        return (self.norm(x) if self.norm is not None else x), hidden, weights
-
-    def layers(self, key: jax.Array | None = None) -> Any:
-        """What `run` takes of each layer, with a leading axis of layers: parameters, rate of stochastic depth, key."""
-        config = self.config
-        return (
-            nnx.split(self.blocks)[1],
-            jnp.linspace(0.0, config.stochastic_depth, config.num_layers, dtype=jnp.float32),
-            None if key is None else jax.random.split(key, config.num_layers),
-        )
-
-    def run(
-        self, layers: Any, x: Float[Array, "B L D"], visibility: Visibility, *, attention: bool = False
-    ) -> tuple[Float[Array, "B L D"], Any, Float[Array, "layers B H L L"] | None]:
-        """Runs all layers, or a stretch of them (`divide`), without the last LayerNorm; returns as a call does."""
-        graph = nnx.graphdef(self.blocks)
-
-        def layer(x: Array, inputs: Any) -> tuple[Array, tuple[Array, Array | None]]:
-            params, depth_rate, key = inputs
-            block = nnx.merge(graph, params)
-            x, weights = block(x, visibility, depth_rate=depth_rate, key=key, weights=attention)
-            return x, (x, weights)
-
-        layer = rematerialised(layer, self.config)
-        if self.config.layers == "unrolled":
-            return _unrolled(layer, x, layers)
-        x, (hidden, weights) = jax.lax.scan(layer, x, layers)
-        return x, hidden, weights
+        return self.finish(x), hidden, weights
 
 
 def _unrolled(layer: Any, x: Array, layers: Any) -> tuple[Array, tuple[Array, ...], Array | None]:

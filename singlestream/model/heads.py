@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from singlestream.batch import Array, BatchError, Encoded
+from singlestream.batch import Array, Batch, BatchError, Encoded
 from singlestream.model.block import ACTIVATIONS, Dense, dense, gelu, layer_norm, param_dtype
 from singlestream.model.config import ModelConfig
 from singlestream.model.weight_norm import WeightNormDense
 
 KINDS = ("linear", "classifier", "answers", "weight_norm", "transform", "vocabulary", "regions", "constant")
 Projection = Dense | WeightNormDense
-SOURCES = ("pooled", "pairs", "second_last", "text", "image")
+DECODER = "decoder"  # a direction of `SingleStream`, what it leaves in `Encoded.extra`, and the source that reads it
+SOURCES = ("pooled", "pairs", "second_last", "text", "image", DECODER)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class HeadConfig:
         size: numbers that come out; the vocabulary's size for `vocabulary`; for `regions` the width of the queries.
         source: `pooled` [B, K, D]; `pairs`, the pooled vectors of two successive examples side by side [B, K / 2, 2 D];
             `second_last` [B, K, D], see `pooling.second_last`; `text` [B, T, D] (also for `regions`) or `image`
-            [B, N, D].
+            [B, N, D]; `decoder` [B, T, D], the text's states in the decoder (`SingleStream`, `direction="decoder"`).
         layer: 0 reads the final states; i > 0 the states after layer i (`text` and `image` only).
         norm_eps: of the classifier's LayerNorm; 0: the model's.
         shares: name of another `transform` head that differs in its size alone, and whose Linear and LayerNorm this
@@ -81,6 +83,8 @@ class Head(nnx.Module):
     ):
         if not 0 <= head.layer <= config.depth:
             raise ValueError(f"head: layer={head.layer}, but the model has {config.depth} layers")
+        if head.source == DECODER and not config.decoder_layers:
+            raise ValueError("head: source='decoder', but the model has no decoder (config.model.decoder_layers=0)")
         self.head, self.activation = head, config.activation
         if head.kind == "constant":
             self.constant = nnx.Param(jnp.full((head.size,), head.start, param_dtype(config)))
@@ -124,7 +128,9 @@ class Head(nnx.Module):
             if examples % 2:
                 raise BatchError(f"this head reads pairs of examples, but a row of the batch has {examples}")
             return encoded.pooled.reshape(rows, examples // 2, 2 * width)
-        if source == "second_last":
+        if source == DECODER and source not in encoded.extra:
+            raise ValueError("this head reads the decoder: encode the batch with direction='decoder'")
+        if source in ("second_last", DECODER):
             return encoded.extra[source]
         if self.head.layer == 0:
             return getattr(encoded, source)
@@ -175,3 +181,13 @@ def build_heads(
         trunk = built[head.shares] if head.shares else None
         built[name] = Head(head, side(head), table=table, trunk=trunk, rngs=rngs)
     return {name: built[name] for name in sorted(built)}
+
+
+def every_logits(model: Any, batch: Batch) -> tuple[Encoded, dict[str, Array]]:
+    """A batch encoded, and what every head makes of it, those of a decoder of the batch as the decoder reads it."""
+    encoded = decoded = model(batch)
+    if any(head.head.source == DECODER for head in model.heads.values()):
+        decoded = model(batch, direction=DECODER)
+    return encoded, {
+        name: head(decoded if head.head.source == DECODER else encoded) for name, head in model.heads.items()
+    }

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from singlestream.batch import Batch, BatchError, Encoded, Spec, Stream, check_batch
+from singlestream.batch import Batch, BatchError, Encoded, Spec, Stream, check_batch, without_text
 from singlestream.model.config import ModelConfig
+from singlestream.model.decoder import Decoder, Sees, of_image, of_text
 from singlestream.model.embed import StreamEmbed
 from singlestream.model.encoder import Encoder
-from singlestream.model.heads import HeadConfig, build_heads
+from singlestream.model.heads import DECODER, HeadConfig, build_heads
 from singlestream.model.late_fusion import LateFusion
+from singlestream.model.noise import dropout
 from singlestream.model.pooling import Pooler, second_last
 from singlestream.model.ranges import check_ranges
 from singlestream.model.visibility import Visibility
 
 
 class SingleStream(nnx.Module):
-    """Embeddings, encoder, pooling, and the heads by name.
+    """Embeddings, encoder, pooling, a decoder where `config.decoder_layers` has one, and the heads by name.
 
     Args:
         config: sizes and choices.
@@ -36,6 +39,7 @@ class SingleStream(nnx.Module):
         self.embed = StreamEmbed(config, spec, rngs=rngs)
         self.encoder = (LateFusion if config.late_layers else Encoder)(config, rngs=rngs)
         self.pooler = Pooler(config, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs) if config.decoder_layers else None
         table = self.embed.text.token
         self.heads = nnx.Dict(build_heads(heads or {}, lambda head: config, table=table, rngs=rngs))
 
@@ -74,12 +78,18 @@ class SingleStream(nnx.Module):
             key: of dropout and stochastic depth; None switches them off.
             attention: also return the weights of every layer: `attention["self"]` [layers, B, H, L, L], text tokens
                 first, then image tokens, then the class tokens of `config.image_cls`.
-            direction: who sees whom this time, one of `config.direction`'s choices; by default that.
+            direction: who sees whom this time, one of `config.direction`'s choices; by default that. With `decoder` the
+                encoder reads the pictures alone, and the text, from left to right, the decoder: what comes back is
+                `extra["decoder"]` [B, T, D], `attention["text_to_image"]` [decoder's layers, B, H, T, N], and
+                everything else of a batch without text.
 
         Raises:
             BatchError: what `check` finds.
+            ValueError: `direction="decoder"`, and there is none.
         """
         self.check(batch)
+        if direction == DECODER:
+            return self._decode(batch, key=key, attention=attention)
         text = batch.text
         embed_key, encoder_key = (None, None) if key is None else jax.random.split(key)
         stream = self.embed(batch, key=embed_key)
@@ -100,6 +110,20 @@ class SingleStream(nnx.Module):
             hidden=hidden,
             attention=None if weights is None else {"self": weights},
         )
+
+    def _decode(self, batch: Batch, *, key: jax.Array | None, attention: bool) -> Encoded:
+        if self.decoder is None:
+            raise ValueError("direction='decoder', but the model has no decoder (config.model.decoder_layers=0)")
+        keys = [None] * 3 if key is None else list(jax.random.split(key, 3))
+        encoded = self(without_text(batch), key=keys[0], attention=attention)
+        x = dropout(self.embed.of_text(batch.text), self.config.dropout, keys[1])
+        own = of_text(batch.text)
+        sees = Sees(own, own.towards(of_image(batch.image)))
+        states, weights = self.decoder(x, sees, encoded.image, key=keys[2], attention=attention)
+        extra = {**encoded.extra, DECODER: states}
+        if encoded.attention is None:
+            return dataclasses.replace(encoded, extra=extra)
+        return dataclasses.replace(encoded, extra=extra, attention={**encoded.attention, "text_to_image": weights})
 
     def sees(self, batch: Batch, stream: Stream, direction: str | None = None) -> Visibility:
         """Who sees whom in the stream that `embed` made of a batch."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from singlestream.batch import Spec
 from singlestream.config import Config, ConfigError, build_options
+from singlestream.model.unimodal import Unimodal
 from singlestream.objectives.base import Objective
 
 _NOT_OBJECTIVES = ("base", "total")
@@ -19,12 +20,39 @@ def objective_names() -> list[str]:
     return sorted(name for name in found if name not in _NOT_OBJECTIVES)
 
 
-def build_objectives(config: Config, spec: Spec) -> dict[str, Objective]:
+def build_objectives(
+    config: Config, spec: Spec, models: Mapping[str, Mapping[str, Unimodal]] | None = None
+) -> dict[str, Objective]:
     """The objectives of a run whose weight is above 0, by name.
+
+    Args:
+        models: what the models in `published_models` are.
 
     Raises:
         ConfigError: an unknown objective or option, with the valid ones; an objective that this data cannot serve.
     """
+    objectives = _make_objectives(config)
+    for name, objective in objectives.items():
+        objective.models = (models or {}).get(name, {})
+        _check_others(name, objective, config)
+        try:
+            objective.heads(config.model, spec)
+        except ValueError as error:
+            raise ConfigError(f"config.objectives.{name}: {error}") from error
+    return objectives
+
+
+def published_models(config: Config) -> dict[str, dict[str, str]]:
+    """Folders of the published models that objectives of a run read, by objective and name (`Objective.published`).
+
+    Raises:
+        ConfigError: as `build_objectives`, of names and options.
+    """
+    found = {name: objective.published() for name, objective in _make_objectives(config).items()}
+    return {name: folders for name, folders in found.items() if folders}
+
+
+def _make_objectives(config: Config) -> dict[str, Objective]:
     objectives = {}
     for name, weight in sorted(config.objectives.items()):
         if name not in objective_names():
@@ -33,13 +61,7 @@ def build_objectives(config: Config, spec: Spec) -> dict[str, Objective]:
             continue
         module = importlib.import_module(f"{__name__}.{name}")
         values: Mapping[str, object] = config.objective_options.get(name, {})
-        options = build_options(module.Options, values, f"config.objective_options.{name}")
-        objectives[name] = module.Objective(options)
-        _check_others(name, objectives[name], config)
-        try:
-            objectives[name].heads(config.model, spec)
-        except ValueError as error:
-            raise ConfigError(f"config.objectives.{name}: {error}") from error
+        objectives[name] = module.Objective(build_options(module.Options, values, f"config.objective_options.{name}"))
     return objectives
 
 
@@ -49,6 +71,11 @@ def _check_others(name: str, objective: Objective, config: Config) -> None:
     for other in objective.needs:
         if not config.objectives.get(other, 0) > 0:
             raise ConfigError(f"config.objectives.{name} needs config.objectives.{other} above 0, too")
+    if objective.needs and train.one_objective:
+        raise ConfigError(
+            f"config.objectives.{name} needs config.objectives.{objective.needs[0]} in the same step: "
+            "config.train.one_objective must be False"
+        )
     if objective.needs_average and not train.ema_decay > 0:
         raise ConfigError(
             f"config.objectives.{name} needs a moving average of the parameters as its teacher: set "

@@ -13,7 +13,9 @@ from jaxtyping import Bool, Float, Int32
 from singlestream.batch import Array, Batch, Encoded, Spec
 from singlestream.config import Config
 from singlestream.model.heads import HeadConfig
+from singlestream.model.pooling import tokens_of
 from singlestream.model.two_stream_config import ModelSettings
+from singlestream.model.unimodal import Unimodal
 
 T = TypeVar("T")
 Heads = Mapping[str, Callable[[Encoded], Array]]
@@ -58,6 +60,7 @@ class Objective:
         needs_others: whether the loss takes other rows of a batch, as negatives; a part of one row is then refused.
         needs_average: whether the loss reads `encode.teacher`; a run without `config.train.ema_decay` is then refused.
         terms: which metrics are losses, and the weight of each within this objective.
+        models: what the models are that `published` names; set before `check`.
     """
 
     targets: tuple[str, ...] = ()
@@ -67,6 +70,7 @@ class Objective:
 
     def __init__(self, options: Any):
         self.options = options
+        self.models: Mapping[str, Unimodal] = {}
         self.terms: dict[str, float] = {"loss": 1.0}
 
     def heads(self, config: ModelSettings, spec: Spec) -> dict[str, HeadConfig]:
@@ -76,16 +80,24 @@ class Objective:
         """
         raise NotImplementedError
 
+    def published(self) -> dict[str, str]:
+        """Folders of published models that the loss reads, by name.
+
+        Each name is an option that holds the folder. `init_state` gives the model's empty parameters under this name;
+        at the start of a run they are filled in.
+        """
+        return {}
+
     def check(self, config: Config) -> None:
         """Raises ConfigError where other settings of the run do not go with this objective."""
 
-    def init_state(self, spec: Spec) -> dict[str, Array]:
-        """What the objective keeps between steps; saved with the run."""
+    def init_state(self, spec: Spec) -> dict[str, Any]:
+        """What the objective keeps between steps, arrays or trees of them; saved with the run."""
         return {}
 
     def loss(
-        self, encode: Encode, heads: Heads, batch: Batch, spec: Spec, key: jax.Array, state: dict[str, Array]
-    ) -> tuple[Metrics, dict[str, Array]]:
+        self, encode: Encode, heads: Heads, batch: Batch, spec: Spec, key: jax.Array, state: dict[str, Any]
+    ) -> tuple[Metrics, dict[str, Any]]:
         """Sums and counts of the losses (see `terms`) and metrics of a batch.
 
         Args:
@@ -97,6 +109,11 @@ class Objective:
             state: from `init_state`, or what the last step returned.
         """
         raise NotImplementedError
+
+
+def made_before() -> Any:
+    """For `Encode.view` of what an objective makes that this one `needs`."""
+    raise AssertionError("objectives that another one needs run before it")
 
 
 def masked_sum(values: Float[Array, "*S"], mask: Bool[Array, "*S"]) -> Sums:
@@ -156,6 +173,12 @@ def unit(x: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
     """Vectors of length 1, in float32 or wider; what is 0 stays 0."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
+
+
+def paired(batch: Batch) -> Bool[Array, "B K"]:
+    """True for the examples that have a text and a picture; of several corpora some have one of them."""
+    words = tokens_of(batch.text, batch.examples).any(-1)
+    return batch.example_mask & words & image_tokens_of(batch).any(-1)
 
 
 def image_tokens_of(batch: Batch) -> Bool[Array, "B K N"]:

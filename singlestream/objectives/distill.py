@@ -76,12 +76,8 @@ class Objective(base.Objective):
         return state["seen"] / jnp.float32(ramp), {"seen": seen}
 
 
-def _made_before():
-    raise AssertionError("objectives that another one needs run before it")
-
-
 def _mlm(encode: base.Encode, batch) -> base.Sums:
-    masked, chosen = encode.view("mlm", _made_before)
+    masked, chosen = encode.view("mlm", base.made_before)
     wanted, found = (each.heads["mlm"](each(masked)) for each in (encode.teacher, encode))
     return base.divergence(wanted, found, chosen)
 
@@ -96,7 +92,7 @@ def _itc(encode: base.Encode, batch) -> base.Sums:
 
     At the model's own temperature, as in the authors' code.
     """
-    found = encode.view("itc", _made_before)
+    found = encode.view("itc", base.made_before)
     own = itc.unimodal(encode.teacher, batch)
     candidates = own if len(found.candidates.picture) == len(own.picture) else found.candidates
     wanted = itc.compare(own, candidates, itc.similarity_scale(encode, batch))

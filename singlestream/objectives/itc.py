@@ -123,20 +123,23 @@ def apart(batch: Batch) -> Batch:
 
 
 def unimodal(encode: base.Encode, batch: Batch) -> Vectors:
-    """Every example's text and picture, read apart; M = B x K. An example without a picture counts nowhere."""
+    """Every example's text and picture, read apart; M = B x K.
+
+    An example without a picture counts nowhere, one without words as a picture.
+    """
     encoded = encode(encode.view("apart", lambda: apart(batch)))
     first = tokens_of(batch.text, batch.examples) & (batch.text.positions[:, None] == 0)
     seen = base.image_tokens_of(batch)
     text, image = _sum(first, encode.heads["itc_text"](encoded)), _sum(seen, encode.heads["itc_image"](encoded))
-    counts = batch.example_mask & seen.any(-1)
+    shown = batch.example_mask & seen.any(-1)
     same = batch.examples[:, :, None, 0] == batch.examples[:, None, :, 0]
-    before = jnp.tril(jnp.ones(same.shape[1:], bool), -1) & counts[:, None]
+    before = jnp.tril(jnp.ones(same.shape[1:], bool), -1) & shown[:, None]
     found = Vectors(
         text=base.unit(text),
         image=base.unit(image),  # the mean's direction is the sum's
         picture=batch.picture,
-        is_text=counts,
-        is_image=counts & ~(same & before).any(-1),
+        is_text=base.paired(batch),
+        is_image=shown & ~(same & before).any(-1),
     )
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 

@@ -44,8 +44,7 @@ class Objective(base.Objective):
         closeness = picture_logits(encode, batch) if self.options.hard else None
         mixed, match = mismatch(batch, key, closeness)
         logits = heads["itm"](encode(mixed))
-        seen = base.image_tokens_of(batch).any(-1)
-        loss, accuracy = base.cross_entropy(logits, match, batch.example_mask & seen)
+        loss, accuracy = base.cross_entropy(logits, match, base.paired(batch))
         return {"loss": loss, "accuracy": accuracy}, state
 
 

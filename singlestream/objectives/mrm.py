@@ -40,7 +40,8 @@ class Objective(base.Objective):
 
     `features` of a region: squared error, its mean over the numbers (MRFR). `classes`: cross-entropy of each attribute
     of what lies there, the background among them (MRC). `distribution`: KL to a detector's probabilities for the
-    classes of the first attribute, the background first (MRC-kl), from `Batch.targets["region_distribution"]`.
+    classes of the first attribute, the background first (MRC-kl), from `Batch.targets["region_distribution"]`; where
+    those are all 0, nothing is known.
     `pixels` of a patch, normalised by its own mean and variance: squared error (He et al. 2022, MAE, section 3).
 
     A masked region's features become 0, a masked patch grey, also where its neighbours' margins show it; boxes and
@@ -84,8 +85,8 @@ class Objective(base.Objective):
             loss, accuracy = base.region_cross_entropy(found, batch.targets["region_class"], chosen, spec)
             return {"loss": loss, "accuracy": accuracy}, state
         if self.options.target == "distribution":
-            wanted = jnp.log(batch.targets["region_distribution"])
-            return {"loss": base.divergence(wanted, found, chosen)}, state
+            wanted = batch.targets["region_distribution"]
+            return {"loss": base.divergence(jnp.log(wanted), found, chosen & wanted.any(-1))}, state
         wanted = batch.image.features if self.options.target == "features" else shown(batch.image, self._margin)
         error = jnp.square(found - wanted.astype(found.dtype)).mean(-1)
         return {"loss": base.masked_sum(error, chosen)}, state

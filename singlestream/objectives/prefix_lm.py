@@ -7,7 +7,9 @@ with what it learns.
 from __future__ import annotations
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from singlestream.batch import Array, Batch
 from singlestream.model.heads import HeadConfig
 from singlestream.model.pooling import tokens_of
 from singlestream.model.two_stream_config import TwoStreamConfig
@@ -25,10 +27,14 @@ class Objective(base.Objective):
         return {"prefix_lm": HeadConfig(kind="vocabulary", size=spec.vocab_size, source="text")}
 
     def loss(self, encode, heads, batch, spec, key, state):
-        text = batch.text
-        logits = heads["prefix_lm"](encode(batch, direction="causal"))[:, :-1]
-        example = tokens_of(text, batch.examples) & batch.example_mask[..., None]
-        # The next column holds the next token of the same text, or another text's first one.
-        follows = (example[:, :, 1:] & example[:, :, :-1]).any(1) & (text.positions[:, 1:] > text.positions[:, :-1])
-        loss, accuracy = base.cross_entropy(logits, jnp.asarray(text.ids)[:, 1:], follows)
-        return {"loss": loss, "accuracy": accuracy}, state
+        return next_tokens(heads["prefix_lm"](encode(batch, direction="causal")), batch), state
+
+
+def next_tokens(logits: Float[Array, "B T V"], batch: Batch) -> base.Metrics:
+    """`loss` and `accuracy` of every token that follows another one of its text, by the logits at that one."""
+    text = batch.text
+    example = tokens_of(text, batch.examples) & batch.example_mask[..., None]
+    # The next column holds the next token of the same text, or another text's first one.
+    follows = (example[:, :, 1:] & example[:, :, :-1]).any(1) & (text.positions[:, 1:] > text.positions[:, :-1])
+    loss, accuracy = base.cross_entropy(logits[:, :-1], jnp.asarray(text.ids)[:, 1:], follows)
+    return {"loss": loss, "accuracy": accuracy}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Int32
 
-from singlestream.batch import Batch, Encoded, Spec
+from singlestream.batch import Array, Batch, Encoded, Spec
 from singlestream.objectives.base import Metrics, Objective
 
 
@@ -48,11 +51,11 @@ def total_loss(
     batch: Batch,
     spec: Spec,
     key: jax.Array,
-    state: Mapping[str, dict[str, jax.Array]],
+    state: Mapping[str, dict[str, Any]],
     *,
     train: bool,
     teacher: Any = None,
-) -> tuple[Metrics, dict[str, dict[str, jax.Array]]]:
+) -> tuple[Metrics, dict[str, dict[str, Any]]]:
     """Runs every objective; returns sums and counts by "objective/metric", and the objectives' new states.
 
     The loss of the run is the sum over `loss_weights` of weight x sum / count; the division waits until sums and
@@ -69,6 +72,38 @@ def total_loss(
         found, states[name] = objective.loss(encode, model.heads, batch, spec, own, state[name])
         metrics |= {f"{name}/{metric}": sums for metric, sums in found.items()}
     return metrics, states
+
+
+def drawn_loss(
+    drawn: Int32[Array, ""],
+    model: Any,
+    objectives: Mapping[str, Objective],
+    batch: Batch,
+    spec: Spec,
+    key: jax.Array,
+    state: Mapping[str, dict[str, Any]],
+    *,
+    teacher: Any = None,
+) -> tuple[Metrics, dict[str, dict[str, Any]]]:
+    """`total_loss` of one objective in training, that with number `drawn` in the order of names; only it is computed.
+
+    The others' sums and counts are 0 and their states stay (tasks sampled a step at a time: UNITER, section 4).
+    """
+
+    def alone(name: str) -> tuple[Metrics, dict[str, dict[str, Any]]]:
+        return total_loss(model, {name: objectives[name]}, batch, spec, key, state, train=True, teacher=teacher)
+
+    names = sorted(objectives)
+    shapes = [jax.eval_shape(functools.partial(alone, name))[0] for name in names]
+    nothing = {
+        name: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), found) for s in shapes for name, found in s.items()
+    }
+
+    def branch(name: str) -> tuple[Metrics, dict[str, dict[str, Any]]]:
+        metrics, own = alone(name)
+        return {**nothing, **metrics}, {**state, **own}
+
+    return jax.lax.switch(drawn, [functools.partial(branch, name) for name in names])
 
 
 def loss_weights(objectives: Mapping[str, Objective], weights: Mapping[str, float]) -> dict[str, float]:

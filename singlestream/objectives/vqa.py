@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from singlestream.batch import Array, Batch
-from singlestream.config import Config
 from singlestream.model.heads import HeadConfig
 from singlestream.objectives import base
 
 LOSSES = ("softmax", "binary")
-ANSWERING = ("vqa", "nlvr2")  # heads whose numbers are the run's answers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,17 +59,6 @@ class Objective(base.Objective):
             terms = (jax.nn.softplus(logits) - points * logits).sum(-1)
             loss = base.masked_sum(terms, asked & (points > 0).any(-1))
         return {"loss": loss, "accuracy": accuracy}, state
-
-
-def answering(heads: Container[str]) -> str:
-    """The head that answers questions, "" where there is none."""
-    return next((name for name in ANSWERING if name in heads), "")
-
-
-def probabilities(logits: Float[Array, "*S answers"], config: Config) -> Float[Array, "*S answers"]:
-    """What the head's logits say after such a run: a distribution, or with `binary` the points to expect of each."""
-    loss = config.objective_options.get("vqa", {}).get("loss")
-    return jax.nn.sigmoid(logits) if loss == "binary" else jax.nn.softmax(logits, axis=-1)
 
 
 def answer_points(batch: Batch, logits: Float[Array, "B K answers"]) -> Float[Array, "B K answers"]:

@@ -12,6 +12,7 @@ from flax import nnx
 
 from singlestream.batch import Batch, Spec
 from singlestream.config import Config, ConfigError
+from singlestream.data.mixture import open_training
 from singlestream.data.overlap import joined, picture_ids, read_ids, write_ids
 from singlestream.data.pipeline import priors, training_texts
 from singlestream.data.processor import Processor
@@ -24,6 +25,8 @@ from singlestream.train.checkpoint import steps
 from singlestream.train.cluster import sync
 from singlestream.train.folder import RunFolder
 from singlestream.train.initial import Initial, adopt_heads, initial_tokenizer, origin
+from singlestream.train.teachers import Teachers, keep_teachers, kept_teachers, read_teachers
+from singlestream.train.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class Run:
     spec: Spec
     objectives: dict[str, Any]
     heads: dict[str, HeadConfig]
+    weights: Weights | None
 
     def make_model(self) -> AnyModel:
         return build_model(self.config.model, self.spec, heads=self.heads, rngs=nnx.Rngs(params=self.config.seed))
@@ -66,8 +70,11 @@ class Run:
         return processor.batch([processor.row([])] * rows)
 
 
-def build_run(config: Config, folder: RunFolder) -> Run:
+def build_run(config: Config, folder: RunFolder, weights: Weights | None = None) -> Run:
     """Opens the data and makes what the run keeps in its folder, or reads it again where there is a checkpoint.
+
+    Args:
+        weights: reads the published weights that `config` names.
 
     The first process does it alone, then the others find everything there (a folder that all of them see).
 
@@ -77,15 +84,18 @@ def build_run(config: Config, folder: RunFolder) -> Run:
     first = jax.process_index() == 0
     if not first:
         sync("built")
-    source = open_split(config.data, "train", progress=first)
+    source = open_training(config.data, progress=first)
     name = validation_split(config)
     validation = open_split(config.data, name, progress=first) if name else None
     fresh = first and not begun(folder)
-    processor = _new_processor(config, source) if fresh else Processor.from_folder(folder.path, config)
+    teachers = read_teachers(config, weights) if fresh else kept_teachers(folder)
+    processor = (
+        _new_processor(config, source, teachers, weights) if fresh else Processor.from_folder(folder.path, config)
+    )
     spec = processor.spec
-    objectives = build_objectives(config, spec)
+    objectives = build_objectives(config, spec, teachers)
     heads = {name: head for o in objectives.values() for name, head in o.heads(config.model, spec).items()}
-    heads = adopt_heads(config, heads) if fresh else folder.read_heads()
+    heads = adopt_heads(config, heads, weights) if fresh else folder.read_heads()
     run = Run(
         config=config,
         folder=folder,
@@ -95,6 +105,7 @@ def build_run(config: Config, folder: RunFolder) -> Run:
         spec=spec,
         objectives=objectives,
         heads=heads,
+        weights=weights,
     )
     _check_targets(run)
     if first:
@@ -116,9 +127,9 @@ def validation_split(config: Config) -> str:
     return next((name for name in ("validation", "dev") if name in split_names(config.data)), "")
 
 
-def _new_processor(config: Config, source: Source) -> Processor:
+def _new_processor(config: Config, source: Source, teachers: Teachers, weights: Weights | None) -> Processor:
     # Word embeddings only mean something with their vocabulary; answers are those of the new data.
-    return Processor.build(config, source, initial_tokenizer(config))
+    return Processor.build(config, source, initial_tokenizer(config, teachers, weights))
 
 
 def _check_targets(run: Run) -> None:
@@ -152,7 +163,8 @@ def _keep(run: Run) -> None:
     part.rmdir()
     folder.write_json(folder.heads, {name: dataclasses.asdict(head) for name, head in run.heads.items()})
     folder.write_json(folder.priors, priors(run.source, run.config.data))
-    began_with = origin(run.config)
+    keep_teachers(folder, {name: objective.models for name, objective in run.objectives.items() if objective.models})
+    began_with = origin(run.config, run.weights)
     if began_with is None:
         folder.published.unlink(missing_ok=True)  # of a start with other settings, of which nothing else is left
     else:

@@ -35,15 +35,22 @@ def peak_flops(device_kind: str) -> float | None:
 
 
 def train_flops(config: ModelSettings, batch: Batch) -> float:
-    """FLOPs of the encoder for one step on such a batch, forward and backward (2 x forward), without recomputation.
+    """FLOPs of the layers for one step on such a batch, forward and backward (2 x forward), without recomputation.
 
     Counted as they are computed, two a multiplication with addition, padding included: projections, scores and
     weighted sums of attention (between different texts only where they are computed), the feed-forward layer, the
-    stem of the image tokens. Heads and norms are left out.
+    stem of the image tokens. Heads and norms are left out. With a decoder: the picture in the encoder and the text in
+    the decoder.
     """
     (rows, num_text), num_image = batch.text.ids.shape, batch.image.segments.shape[1]
     if isinstance(config, TwoStreamConfig):
         return 3.0 * 2.0 * rows * _two_streams(config, num_text, num_image)
+    if config.decoder_layers:
+        slots = batch.text.slots if is_slotted(config.attention, "causal", batch.text.slots) else 1
+        alone = num_text * (num_text // slots)
+        layers = config.num_layers * _layer(config, num_image, num_image**2)
+        layers += config.decoder_layers * _decoder_layer(config, num_text, alone, num_image)
+        return 3.0 * 2.0 * rows * (layers + num_image * _stem(config, batch))
     length = num_text + num_image
     scores, alone = length**2, num_text**2
     if is_slotted(config.attention, config.direction, batch.text.slots):
@@ -58,6 +65,12 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
 def _layer(config: ModelConfig, length: int, scores: int) -> int:
     """Multiplications of one layer on so many tokens and pairs of them."""
     return length * (4 * config.width**2 + 2 * config.width * config.mlp_dim) + 2 * scores * config.width
+
+
+def _decoder_layer(config: ModelConfig, num_text: int, scores: int, num_image: int) -> int:
+    """The same of the decoder, which projects what it reads of the picture in every layer."""
+    cross = 2 * (num_text + num_image) * config.width**2 + 2 * num_text * num_image * config.width
+    return _layer(config, num_text, scores) + cross
 
 
 def _two_streams(config: TwoStreamConfig, num_text: int, num_image: int) -> int:

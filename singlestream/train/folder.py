@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from singlestream.config import Config, ConfigError
-from singlestream.interop.files import has_weights
 from singlestream.model.heads import HeadConfig
 from singlestream.train.errors import FolderError
 
@@ -54,6 +53,7 @@ class RunFolder:
     heads = property(lambda self: self.path / "heads.json")
     priors = property(lambda self: self.path / "priors.json")
     pictures = property(lambda self: self.path / "pictures.npz")  # ids of those trained on, with those of config.init
+    teachers = property(lambda self: self.path / "teachers.json")  # published models that objectives learn from
     published = property(lambda self: self.path / "published.json")  # of a run that began with published weights
     metrics = property(lambda self: self.path / "metrics.jsonl")
     checkpoints = property(lambda self: self.path / "checkpoints")
@@ -66,14 +66,6 @@ class RunFolder:
     @property
     def is_run(self) -> bool:
         return self.config.is_file()
-
-    @property
-    def holds_weights(self) -> bool:
-        """Whether these are published weights, a file or a folder, and not a run (which has a processor's spec.json).
-
-        A folder of weights has a config.json, too.
-        """
-        return self.path.exists() and not (self.path / "spec.json").is_file() and has_weights(self.path)
 
     def create(self) -> None:
         """Makes the folder, and finds out now rather than at the first checkpoint whether it can be written.

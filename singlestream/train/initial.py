@@ -9,19 +9,19 @@ from typing import Any
 from singlestream.config import Config, DataConfig
 from singlestream.data.processor import Processor
 from singlestream.data.text import Tokenizer
-from singlestream.interop.build import answer_names, by_path, has_vocabulary, read, read_plan
-from singlestream.interop.plan import Plan
-from singlestream.interop.tuned import family_heads, family_rows, origin_of
+from singlestream.data.tokenizer_files import has_tokenizer
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream_config import ModelSettings, TwoStreamConfig
 from singlestream.train import checkpoint
 from singlestream.train.errors import FolderError
 from singlestream.train.folder import RunFolder
+from singlestream.train.teachers import Teachers, text_teachers
+from singlestream.train.weights import Weights
 
 USUAL = DataConfig()
 # What the config decides also where published weights say what the model is: how it computes, and its noise.
-OWN = ("dropout", "attention_dropout", "stochastic_depth", "layers", "remat", "dtype", "attention")
+OWN = ("decoder_layers", "dropout", "attention_dropout", "stochastic_depth", "layers", "remat", "dtype", "attention")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,27 +34,32 @@ class Initial:
     region_classes: Mapping[str, tuple[str, ...]]
 
 
-def published_plan(config: Config) -> Plan | None:
-    """What published weights in `config.init` are; None where it names none (a run, nothing, or what is gone)."""
-    folder = RunFolder.at(config.init)
-    return read_plan(folder.path) if config.init and folder.holds_weights else None
+def published(config: Config, weights: Weights | None) -> tuple[Weights, Any] | None:
+    """Their reader, and what the published weights in `config.init` are.
+
+    None where it names none (a run, nothing, or what is gone), or nobody reads any.
+    """
+    path = RunFolder.at(config.init).path
+    found = config.init and weights is not None and weights.holds(path)
+    return (weights, weights.read_plan(path)) if found and weights is not None else None
 
 
-def adopt_model(config: Config) -> Config:
+def adopt_model(config: Config, weights: Weights | None) -> Config:
     """The config with the model that published weights in `config.init` are; unchanged for anything else.
 
     A start from a model of one modality fills what it can of the config's own model.
 
     Rows are made as its family reads them for these objectives, except where the config says other than by default.
     """
-    plan = published_plan(config)
-    if plan is None or plan.fresh:
+    found = published(config, weights)
+    if found is None or found[1].fresh:
         return config
+    reader, plan = found
     own = {name: getattr(config.model, name) for name in OWN if hasattr(config.model, name)}
     own = {name: value for name, value in own.items() if hasattr(plan.config, name)}
     if isinstance(plan.config, ModelConfig):
         own["pooler"] = True  # fresh where the weights have none: all that a family has heads for have one
-    rows = family_rows(plan, config.objectives)
+    rows = reader.family_rows(plan, config.objectives)
     said = {name: getattr(config.data, name) for name in rows if getattr(config.data, name) != getattr(USUAL, name)}
     return dataclasses.replace(
         config,
@@ -63,55 +68,82 @@ def adopt_model(config: Config) -> Config:
     )
 
 
-def adopt_heads(config: Config, heads: Mapping[str, HeadConfig]) -> dict[str, HeadConfig]:
+def adopt_heads(config: Config, heads: Mapping[str, HeadConfig], weights: Weights | None) -> dict[str, HeadConfig]:
     """The objectives' heads, in the form that the family of published weights in `config.init` has for them."""
-    plan = published_plan(config)
-    return dict(heads) if plan is None else family_heads(plan, heads)
+    found = published(config, weights)
+    if found is None:
+        return dict(heads)
+    reader, plan = found
+    return reader.family_heads(plan, heads)
 
 
-def origin(config: Config) -> dict[str, Any] | None:
+def origin(config: Config, weights: Weights | None) -> dict[str, Any] | None:
     """What the run has to keep so that it can be written as published weights are; None where it cannot be."""
-    plan = published_plan(config)
-    return None if plan is None else origin_of(plan)
+    found = published(config, weights)
+    if found is None:
+        return None
+    reader, plan = found
+    return reader.origin_of(plan)
 
 
-def initial_tokenizer(config: Config) -> Tokenizer | None:
-    """The vocabulary that goes with the word embeddings of `config.init`; None where that has none.
+def initial_tokenizer(config: Config, teachers: Teachers, weights: Weights | None) -> Tokenizer | None:
+    """The vocabulary that goes with the word embeddings of `config.init`, and of models of text to learn from.
+
+    None where neither has one.
 
     Raises:
-        FolderError: it is missing, or is not that of the weights.
+        FolderError: it is missing, is not that of the weights, or one of them has another.
     """
-    plan, path = published_plan(config), RunFolder.at(config.init).path
-    if not config.init or (plan and any(part.startswith("embed/text/") for part in plan.fresh)):
-        return None
+    _, plan = published(config, weights) or (None, None)
+    own = None
+    if config.init and not (plan and any(part.startswith("embed/text/") for part in plan.fresh)):
+        own = _read_tokenizer(f"config.init={config.init!r}", config.init, plan.spec.vocab_size if plan else 0)
+    for where, name, size in text_teachers(config, teachers):
+        theirs = _read_tokenizer(name, where, size)
+        if own is not None and _meaning(own) != _meaning(theirs):
+            raise FolderError(
+                f"{name}: its vocabulary, or how it reads text, is not that of the run's start or of another of these; "
+                "words must have the same ids in all of them"
+            )
+        own = theirs
+    return own
+
+
+def _read_tokenizer(name: str, where: str, vocab_size: int) -> Tokenizer:
+    """The tokenizer in a folder, or beside a file; of so many words, if not 0."""
+    path = RunFolder.at(where).path
     folder = path if path.is_dir() else path.parent
-    if not has_vocabulary(folder):
+    if not has_tokenizer(folder):
         raise FolderError(
-            f"config.init={config.init!r}: no vocabulary (vocab.txt or tokenizer.json) in {folder}; it names a run's "
-            "folder, or published weights with the files of their tokenizer"
+            f"{name}: no vocabulary (vocab.txt or tokenizer.json) in {folder}; it names a run's folder, or published "
+            "weights with the files of their tokenizer"
         )
     tokenizer = Tokenizer.from_folder(folder)
-    if plan and plan.spec.vocab_size != tokenizer.vocab_size:
+    if vocab_size not in (0, tokenizer.vocab_size):
         raise FolderError(
-            f"config.init={config.init!r}: the vocabulary in {folder} has {tokenizer.vocab_size} words, the weights "
-            f"have {plan.spec.vocab_size}"
+            f"{name}: the vocabulary in {folder} has {tokenizer.vocab_size} words, the weights have {vocab_size}"
         )
     return tokenizer
 
 
-def read_initial(config: Config) -> Initial:
+def _meaning(tokenizer: Tokenizer) -> tuple[Any, ...]:
+    """What two tokenizers must share for their ids to mean the same."""
+    return tokenizer.vocabulary, dataclasses.replace(tokenizer.reading, max_length=0)
+
+
+def read_initial(config: Config, weights: Weights | None) -> Initial:
     """The parameters of another run's best checkpoint, or those of published weights.
 
     Raises:
         FolderError, CheckpointError, WeightsError: they cannot be read.
     """
     folder = RunFolder.at(config.init)
-    if folder.holds_weights:
-        module, plan, _ = read(folder.path)
+    if weights is not None and weights.holds(folder.path):
+        module, plan, _ = weights.read(folder.path)
         return Initial(
             where=f"{folder.path} ({plan.family}, {plan.dialect})",
-            params=_taken(by_path(module), plan, config.model),
-            answers=answer_names(plan),
+            params=_taken(weights.by_path(module), plan, config.model),
+            answers=weights.answer_names(plan),
             region_classes={},
         )
     other = folder.read_config()
@@ -125,7 +157,7 @@ def read_initial(config: Config) -> Initial:
     )
 
 
-def _taken(params: Mapping[str, Any], plan: Plan, model: ModelSettings) -> dict[str, Any]:
+def _taken(params: Mapping[str, Any], plan: Any, model: ModelSettings) -> dict[str, Any]:
     """Without what the weights do not have and a start leaves fresh.
 
     A text of its own stream has the first of BERT's layers, as the authors of LXMERT (9 of 12) and ViLBERT start.

@@ -31,13 +31,20 @@ from singlestream.train.sharding import check_rows, make_mesh, put_rows, shard_r
 from singlestream.train.signals import Stop
 from singlestream.train.state import init_state, place_init, split_model, take_params
 from singlestream.train.step import compile_eval_step, compile_train_step, make_eval_step, make_train_step
+from singlestream.train.teachers import fill_teachers
+from singlestream.train.weights import Weights
 
 # Steps that the device may be behind the host: enough to keep it busy, few enough to stop soon and to hold few batches.
 IN_FLIGHT = 1
 
 
-def train(config: Config, workdir: str | os.PathLike[str]) -> dict[str, float]:
+def train(config: Config, workdir: str | os.PathLike[str], weights: Weights | None = None) -> dict[str, float]:
     """Trains a run in its folder, from the start or from its last checkpoint, and returns its final results.
+
+    Args:
+        config: of the run.
+        workdir: its folder.
+        weights: reads published weights, which the loop knows nothing of: `singlestream.interop.training`.
 
     Raises:
         ConfigError, DataError, FolderError, CheckpointError: what a user can mend, in words.
@@ -48,7 +55,7 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> dict[str, float]:
     use_cache(config.train.cache_dir)
     first = jax.process_index() == 0
     folder = RunFolder.at(workdir)
-    config = adopt_model(config.with_absolute_paths())
+    config = adopt_model(config.with_absolute_paths(), weights)
     report = Reporter(config.train.num_steps, quiet=not first, headline=config.train.best_metric)
     if first:
         folder.create()
@@ -62,7 +69,7 @@ def train(config: Config, workdir: str | os.PathLike[str]) -> dict[str, float]:
                 report.note(results.results_table(done, validation_split(config)))
                 return done
         sync("checked")
-        with contextlib.closing(Loop(build_run(config, folder), report)) as loop:
+        with contextlib.closing(Loop(build_run(config, folder, weights), report)) as loop:
             return loop.run_steps()
 
 
@@ -148,6 +155,8 @@ class Loop:
         steps = self.checkpoints.steps()
         if not steps:
             state = self._init()
+            for line in fill_teachers(state["objectives"], self.run.config, self.run.weights):
+                self.report.note(line)
             return 0, self._take(state) if self.run.config.init else state, Totals()
         state, loop = self.checkpoints.restore(steps[-1])
         packed = self.run.config.data.row_patches > 0
@@ -157,7 +166,7 @@ class Loop:
 
     def _take(self, state: Any) -> Any:
         """Parameters of another run's best checkpoint or of published weights, where path, shape and meaning agree."""
-        initial = read_initial(self.run.config)
+        initial = read_initial(self.run.config, self.run.weights)
         others, given = self.run.heads_of_other_classes(initial), initial.params
         state["params"], taken, fresh = take_params(state["params"], given, others)
         if "ema" in state:

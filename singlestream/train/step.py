@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int32
 
 from singlestream.batch import Batch, Spec
 from singlestream.config import Config
-from singlestream.objectives.total import loss_weights, total_loss
+from singlestream.objectives.total import drawn_loss, loss_weights, total_loss
 from singlestream.train.metrics import Packed
 from singlestream.train.optimizer import make_schedule, trainable
 from singlestream.train.sharding import gather
@@ -43,23 +44,33 @@ def make_train_step(
 
     Metrics are those of the objectives, and `loss`, `gradient_norm` (before clipping, of what is trained),
     `learning_rate` and `examples`, which are a step's and count 1.
-    The randomness of a step is a function of `config.seed` and the step's number.
+    The randomness of a step is a function of `config.seed` and the step's number: noise, masks, negatives, and with
+    `config.train.one_objective` also whose step it is.
     """
-    weights, parts, train = loss_weights(objectives, config.objectives), config.train.accumulate, config.train
+    parts, train = config.train.accumulate, config.train
+    rates = {name: config.objectives[name] for name in sorted(objectives)}
+    weights = loss_weights(objectives, dict.fromkeys(rates, 1.0) if train.one_objective else rates)
 
     rate = make_schedule(train, train.learning_rate)
     taught = any(objective.needs_average for objective in objectives.values())
 
-    def part_fn(ema: Any, params: Any, kept: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+    def part_fn(ema: Any, drawn: Any, params: Any, kept: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
         model, teacher = nnx.merge(graphdef, params), nnx.merge(graphdef, ema) if taught else None
+        if train.one_objective:
+            return drawn_loss(drawn, model, objectives, batch, spec, key, kept, teacher=teacher)
         return total_loss(model, objectives, batch, spec, key, kept, train=True, teacher=teacher)
 
     def step_fn(state: State, batch: Batch) -> tuple[State, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state["step"])
+        drawn = None
+        if train.one_objective:
+            draw_key, key = jax.random.split(key)
+            drawn = draw_objective(draw_key, rates)
         gradients_of = _whole if parts == 1 else _in_parts(parts)
         gathered = gather(state["params"], mesh)
-        part_of = functools.partial(part_fn, gather(state["ema"], mesh) if taught else None)
-        grads, metrics, kept = gradients_of(part_of, weights, gathered, state["objectives"], batch, key)
+        part_of = functools.partial(part_fn, gather(state["ema"], mesh) if taught else None, drawn)
+        before = gather(state["objectives"], mesh)
+        grads, metrics, kept = gradients_of(part_of, weights, gathered, before, batch, key)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         new = {"step": state["step"] + 1, "params": params, "opt_state": opt_state, "objectives": kept}
@@ -74,6 +85,11 @@ def make_train_step(
         return new, metrics
 
     return step_fn
+
+
+def draw_objective(key: jax.Array, rates: Mapping[str, float]) -> Int32[jax.Array, ""]:
+    """The number of an objective in the order of `rates`, drawn in proportion to them."""
+    return jax.random.categorical(key, jnp.log(jnp.array(list(rates.values())))).astype(jnp.int32)
 
 
 def _whole(
@@ -151,7 +167,8 @@ def make_eval_step(
     def eval_fn(state: State, batch: Batch, number: jax.Array) -> Metrics:
         key = jax.random.fold_in(jax.random.key(config.seed), number)
         model = nnx.merge(graphdef, gather(state["ema"] if "ema" in state else state["params"], mesh))
-        metrics, _ = total_loss(model, objectives, batch, spec, key, state["objectives"], train=False)
+        kept = gather(state["objectives"], mesh)
+        metrics, _ = total_loss(model, objectives, batch, spec, key, kept, train=False)
         return metrics
 
     return eval_fn

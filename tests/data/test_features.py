@@ -14,10 +14,10 @@ import pytest
 from singlestream.data import features_table
 from singlestream.data.features import open_features, read_regions
 from singlestream.data.record import DataError
-from tests.data.toy_regions import SIZE, attention_line, cell, found, lxmert_line, shares, write_table
+from tests.data.toy_regions import SIZE, attention_line, cell, found, lxmert_line, shares, vilbert_line, write_table
 
 
-@pytest.mark.parametrize("line", [attention_line, lxmert_line])
+@pytest.mark.parametrize("line", [attention_line, lxmert_line, vilbert_line])
 def test_a_table_is_read_by_name(tmp_path, line):
     features = open_features(write_table(tmp_path / "a.tsv", ["9", "cat", "7"], line))
     assert list(features) == ["9", "cat", "7"] and len(features) == 3 and "cat" in features and "dog" not in features
@@ -184,6 +184,30 @@ def test_classes_of_a_file(tmp_path):
     values = found(0)
     regions = read_regions(_npz(tmp_path / "a.npz", features=values["features"], objects_id=values["objects_id"]))
     assert regions.classes[:, 0].tolist() == values["objects_id"].tolist() and regions.scores is None
+
+
+@pytest.mark.parametrize("name", ["soft_labels", "cls_prob", "a table"])
+def test_probabilities_of_all_classes_are_read_where_they_are_wanted(tmp_path, name):
+    """UNITER's files and ViLBERT's tables; the class is the most probable one, never the background."""
+    values = found(0)
+    shares = values["cls_prob"].astype(np.float16 if name == "soft_labels" else np.float32)
+    if name == "a table":
+        write_table(tmp_path / "a.tsv", ["a"], vilbert_line)
+    else:
+        _npz(tmp_path / "a.npz", features=values["features"], objects_id=values["objects_id"], **{name: shares})
+    assert open_features(tmp_path)["a"].distribution is None
+    regions = open_features(tmp_path, distribution=True)["a"]
+    np.testing.assert_array_equal(regions.distribution, shares)
+    assert regions.distribution.dtype == np.float32
+    np.testing.assert_array_equal(regions.classes[:, 0], shares[:, 1:].argmax(1))
+    np.testing.assert_array_equal(regions.scores[:, 0], shares[:, 1:].max(1))
+
+
+@pytest.mark.parametrize("wrong", [np.full((2, 3), -0.1), np.zeros((2, 3)), np.full((2, 3), np.nan), np.ones((2, 1))])
+def test_what_is_no_probability_is_told(tmp_path, wrong):
+    path = _npz(tmp_path / "a.npz", x=np.ones((2, 3)), cls_prob=wrong)
+    with pytest.raises(DataError, match=r"a\.npz: class probabilities \[N, C\], the background first, are not all 0"):
+        read_regions(path, distribution=True)
 
 
 def test_a_box_that_sticks_out_a_little_is_cut(tmp_path):

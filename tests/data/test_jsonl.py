@@ -15,7 +15,7 @@ from singlestream.data.pipeline import eval_batches, train_iterator
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
 from singlestream.data.sources import open_split, split_names
-from tests.data.toy_regions import found, write_table
+from tests.data.toy_regions import found, vilbert_line, write_table
 
 LINES = [
     {"image": "a.png", "question": "What is it?", "answer": "a cat", "id": 7, "kind": "what", "extra": [1]},
@@ -49,6 +49,14 @@ def _data(folder: Path, **changes) -> DataConfig:
 
 def _open(folder: Path, split: str = "train", **changes):
     return open_split(_data(folder, **changes), split)
+
+
+def test_a_detectors_probabilities_are_read_where_they_are_wanted(folder):
+    write_table(folder / "regions.tsv", ["a", "b"], vilbert_line)
+    source = _open(folder, options={"features": "regions.tsv", "distribution": True})
+    assert source.region_classes == {"detected": ("1", "2", "3", "4")}
+    np.testing.assert_array_equal(source[1].regions[0].distribution, found(1)["cls_prob"])
+    assert _open(folder, options={"features": "regions.tsv"}).region_classes == {}
 
 
 def test_a_line_is_a_record(folder):

@@ -96,9 +96,10 @@ def test_pictures_of_an_example_follow_one_another(make_processor):
     assert row["image/pixels"][3].max() == 10 and row["image/pixels"][4].min() == 20
 
 
-def _packed(processor, entries):
-    """The same in segments, by hand."""
-    data = dataclasses.replace(processor.data, apart=1, copies=False, texts_per_row=1, examples_per_row=len(entries))
+def _packed(processor, entries, size=None):
+    """The same in segments, by hand; `size`: of the row, where it has room for more."""
+    changes = dict(apart=1, copies=False, texts_per_row=1, examples_per_row=size or len(entries))
+    data = dataclasses.replace(processor.data, **changes)
     return dataclasses.replace(processor, data=data).row(entries)
 
 
@@ -136,7 +137,7 @@ def test_each_text_may_have_a_copy_of_the_picture(source, make_processor):
     processor = make_processor(texts_per_row=3, copies=True, model=ModelConfig(patch_size=8))
     texts = source[0].texts[:2]
     row = processor.row([(source[0], texts)])
-    expected = _packed(processor, [(source[0], [text]) for text in texts] + [(source[1], [])])
+    expected = _packed(processor, [(source[0], [text]) for text in texts], size=3)
     for name, value in expected.items():
         np.testing.assert_array_equal(row[name], value, err_msg=name)
     assert row["examples"].tolist() == [[1, 0], [2, 0], [0, 0]]

@@ -16,7 +16,7 @@ from singlestream.batch import check_batch
 from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
 from singlestream.data.image import longer_side, resize_to_grid, side_grid
 from singlestream.data.processor import Processor
-from singlestream.data.published import PICTURES, read_picture_settings, write_picture_settings
+from singlestream.data.published import PICTURES, read_normalisation, read_picture_settings, write_picture_settings
 from singlestream.data.record import DataError, RegionFeatures
 from singlestream.data.text import Tokenizer
 from tests.data.toy_bert import GOLDEN, vocabulary, write_bert
@@ -223,6 +223,27 @@ def test_written_settings_are_those_of_transformers(tmp_path):
     write_picture_settings(tmp_path, 384, 32)
     written = json.loads((tmp_path / PICTURES).read_text())
     assert written["image_processor_type"] == "ViltImageProcessor" and written["size"] == {"shortest_edge": 384}
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "mean", "std"),
+    [
+        (PICTURES, {}, (0.5,) * 3, (0.5,) * 3),
+        (PICTURES, {"image_mean": [0.4, 0.5, 0.6], "size": 224, "resample": 2}, (0.4, 0.5, 0.6), (0.5,) * 3),
+        (PICTURES, {"do_normalize": False, "image_std": [9, 9, 9]}, (0,) * 3, (1,) * 3),
+        ("config.json", {"pretrained_cfg": {"std": [0.1, 0.2, 0.3]}}, (0.5,) * 3, (0.1, 0.2, 0.3)),
+    ],
+)
+def test_how_pixels_of_a_vit_are_normalised(tmp_path, file, settings, mean, std):
+    (tmp_path / file).write_text(json.dumps(settings))
+    np.testing.assert_array_equal(read_normalisation(tmp_path), [mean, std])
+
+
+@pytest.mark.parametrize("settings", [{"image_std": [1, 0, 1]}, {"image_mean": "half"}, {"do_rescale": False}])
+def test_a_normalisation_that_cannot_be_is_refused_by_name(tmp_path, settings):
+    (tmp_path / PICTURES).write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=f"{PICTURES}: {next(iter(settings))}="):
+        read_normalisation(tmp_path)
 
 
 def test_a_folder_of_a_region_model(tmp_path):

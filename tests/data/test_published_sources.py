@@ -5,6 +5,7 @@ VQA v2 and GQA are in `test_questions.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from singlestream.data.pipeline import train_iterator
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError, Sentence
 from singlestream.data.sources import open_split
+from singlestream.data.sources.hateful_memes import SPLITS
+from singlestream.data.sources.vcr_words import names_of
 from tests.data import toy_published as toy
-from tests.data.toy_regions import found, write_table
+from tests.data.toy_regions import found, vilbert_line, write_table
 
 WRITERS = {
     "coco_captions": toy.write_coco,
@@ -31,6 +34,8 @@ WRITERS = {
     "visual_genome": toy.write_visual_genome,
     "conceptual_captions": toy.write_conceptual_captions,
     "clevr": toy.write_clevr,
+    "vcr": toy.write_vcr,
+    "hateful_memes": toy.write_hateful_memes,
 }
 OPTIONS = {"visual_genome": {"held_out": 1}}
 
@@ -176,6 +181,59 @@ def test_clevr_has_the_kind_of_each_question(tmp_path):
     assert len(opened("clevr", tmp_path, "validation", texts_per_row=2)) == 2
 
 
+def test_vcr_has_four_choices_of_each_question(tmp_path):
+    source = opened("vcr", toy.write_vcr(tmp_path), texts_per_row=4)
+    assert [len(source.texts(i)) for i in range(len(source))] == [4, 4, 4]
+    assert [source[i].picture for i in range(3)] == [1, 1, 2] and source.picture_ids() == {}
+    first = source.texts(0)
+    assert [text.text for text in first] == [
+        "Why is Riley pointing at Casey Jessie ? [SEP] No .",
+        "Why is Riley pointing at Casey Jessie ? [SEP] They 're late .",
+        "Why is Riley pointing at Casey Jessie ? [SEP] Yes , Casey is .",
+        "Why is Riley pointing at Casey Jessie ? [SEP] Maybe .",
+    ]
+    assert [text.answer for text in first] == ["false", "true", "false", "false"] and first[0].mentions == ()
+    assert [(text.id, text.group) for text in first] == [(f"train-0-{k}", "train-0") for k in range(4)]
+    assert [text.answer for text in opened("vcr", tmp_path, "test").texts(0)] == [None]
+    with pytest.raises(ConfigError, match="texts_per_row=2: a question of VCR has 4 choices, set it to that"):
+        opened("vcr", tmp_path, texts_per_row=2)
+
+
+def test_vcr_asks_for_reasons_and_says_where_things_are(tmp_path):
+    toy.write_vcr(tmp_path)
+    options = {"rationale": True, "boxes": True}
+    text = texts(opened("vcr", tmp_path, options=options))[3]
+    assert text.text == "Why is Riley pointing at Casey Jessie ? They 're late . [SEP] Jessie has wineglass ."
+    assert text.answer == "true"
+    said = ["Riley", "Casey", "Jessie", "Jessie", "wineglass"]
+    assert [text.text[m.start : m.end] for m in text.mentions] == said
+    boxes = [mention.boxes for mention in text.mentions]  # each a quarter of the picture wide
+    np.testing.assert_allclose(boxes, [[[k / 4, 1 / 4, (k + 1) / 4, 3 / 4]] for k in (1, 0, 2, 2, 3)])
+    with pytest.raises(DataError, match=r"test\.jsonl: reasons are for the right answer, .* has no split 'test'"):
+        opened("vcr", tmp_path, "test", options=options)
+
+
+def test_vcr_has_a_name_for_each_person():
+    names = names_of(["person", "dog", *["person"] * 15])
+    assert names[:3] == ["Casey", "dog", "Riley"] and names[15:] == ["Quinn", "Casey"]
+
+
+def test_hateful_memes_has_two_labels(tmp_path):
+    source = opened("hateful_memes", toy.write_hateful_memes(tmp_path))
+    assert [(text.id, text.answer) for text in texts(source)] == [
+        ("42953", "not hateful"),
+        ("08291", "hateful"),
+        ("46971", "not hateful"),
+    ]
+    assert texts(source)[1].text == "when meme 08291 is seen"
+    found = {split: texts(opened("hateful_memes", tmp_path, split))[0].id for split in SPLITS}
+    assert list(found.values()) == ["42953", "03745", "16395", "41578", "95142"]
+    (tmp_path / "test_seen.jsonl").rename(tmp_path / "test.jsonl")  # the first release, whose test has no labels
+    line = {"id": 16395, "img": "img/16395.png", "text": "when"}
+    toy.write(tmp_path / "test.jsonl", [line], lines=True)
+    assert [(text.id, text.answer) for text in texts(opened("hateful_memes", tmp_path, "test"))] == [("16395", None)]
+
+
 def test_region_features_stand_in_for_both_pictures_of_a_pair(tmp_path):
     toy.write_nlvr2(tmp_path)
     write_table(tmp_path / "regions.tsv", [f"dev-850-0-img{side}" for side in range(2)])
@@ -184,6 +242,43 @@ def test_region_features_stand_in_for_both_pictures_of_a_pair(tmp_path):
     np.testing.assert_array_equal(record.regions[1].features, found(1)["features"])
     with pytest.raises(DataError, match=r"4 of the split's 4 pictures are missing, the first is train-10171-0-img0"):
         opened("nlvr2", tmp_path, options={"features": "regions.tsv"})
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_probabilities_of_a_detector_become_targets(tmp_path, mean):
+    """Rows hold them region by region, the background first; of a mean of regions and of padding nothing is known."""
+    toy.write_coco(tmp_path)
+    write_table(tmp_path / "regions.tsv", [f"{number}" for _, _, number in toy.COCO], vilbert_line)
+    options = {"features": "regions.tsv", "distribution": True}
+    data = DataConfig(
+        name="coco_captions", dir=str(tmp_path), options=options, texts="captions", max_patches=6, mean_region=mean
+    )
+    model = ModelConfig(image_stem="regions", region_dim=6, image_positions="boxes")
+    source = open_split(data, "test")
+    assert source.region_classes == {"detected": ("1", "2", "3", "4")}
+    processor = Processor.build(Config(data=data, model=model), source)
+    row = processor.row([(source[0], source.texts(0)[:1])])
+    wanted = np.zeros((6, 5), np.float32)
+    wanted[int(mean) : 4 + int(mean)] = found(2)["cls_prob"]
+    np.testing.assert_array_equal(row["targets/region_distribution"], wanted)
+    likely = np.where(wanted.any(1), 1 + wanted[:, 1:].argmax(1), -1)
+    np.testing.assert_array_equal(row["targets/region_class"][:, 0], likely)
+    other = dataclasses.replace(source[0].regions[0], distribution=np.ones((4, 3), np.float32))
+    with pytest.raises(DataError, match="probabilities of 3 classes, the source's first picture has 5"):
+        processor.row([(dataclasses.replace(source[0], regions=(other,)), source.texts(0)[:1])])
+
+
+def test_probabilities_that_are_not_there_are_told(tmp_path):
+    toy.write_coco(tmp_path)
+    write_table(tmp_path / "regions.tsv", [f"{number}" for _, _, number in toy.COCO])
+    with pytest.raises(
+        DataError, match=r"features of '73' have no class probabilities \(soft_labels or cls_prob\); set"
+    ):
+        opened("coco_captions", tmp_path, "test", options={"features": "regions.tsv", "distribution": True})
+    with pytest.raises(
+        ConfigError, match="distribution=True: region features hold .*, set config.data.options.features"
+    ):
+        opened("coco_captions", tmp_path, options={"distribution": True})
 
 
 # ---- what is missing or damaged --------------------------------------------------------------------------------------
@@ -201,6 +296,11 @@ MISSING = {
     "visual_genome": ("VG_100K/2.jpg", r"1 of the split's 2 pictures are missing, the first is VG_100K/2\.jpg$"),
     "conceptual_captions": ("Train_GCC-training.tsv", r"is not Conceptual Captions, .* no Train_GCC-training\.tsv$"),
     "clevr": ("questions/CLEVR_train_questions.json", r"is not CLEVR, .* no questions/CLEVR_train_questions\.json$"),
+    "vcr": (
+        "train.jsonl",
+        r"expected train\.jsonl, vcr1images/; found test\.jsonl, val\.jsonl, vcr1images/; it has no ",
+    ),
+    "hateful_memes": ("img/08291.png", r"1 of the split's 3 pictures are missing, the first is img/08291\.png$"),
 }
 
 
@@ -256,14 +356,35 @@ DAMAGED = [
     ("conceptual_captions", "Train_GCC-training.tsv", "a\thttp://b\nc\n", r"training\.tsv, line 2: cannot be read"),
     ("clevr", "questions/CLEVR_train_questions.json", '{"questions": [{}]}', r"not CLEVR's questions"),
     ("clevr", "questions/CLEVR_train_questions.json", '{"questions": []}', r"holds no question"),
+    ("vcr", "train.jsonl", "\n{", r"train\.jsonl, line 2: not a question of VCR"),
+    ("vcr", "train.jsonl", '{"objects": ["dog"], "question": []}', r"line 1: .*ValueError\('an empty text'\)"),
+    ("vcr", "train.jsonl", '{"objects": [], "question": [[0]]}', r"line 1: .*it speaks of thing 0, there are 0"),
+    ("vcr", "train.jsonl", '{"objects": [], "question": ["a"], "answer_label": 4}', r"line 1: .*4 is not in range"),
+    ("vcr", "train.jsonl", "", r"train\.jsonl: holds no question"),
+    (
+        "vcr",
+        "vcr1images/lsmdc_3000_A_FILM/3000_A_FILM_00.23.57.935-00.24.00.783@0.json",
+        '{"boxes": [], "width": 9, "height": 9}',
+        r"783@0\.json: not a picture's things of VCR \(ValueError\('0 boxes of 4 things'\)\)",
+    ),
+    (
+        "hateful_memes",
+        "train.jsonl",
+        '{"id": 1, "img": "a.png", "text": "a", "label": 2}',
+        r"train\.jsonl, line 1: not a",
+    ),
+    ("hateful_memes", "train.jsonl", "", r"train\.jsonl: holds no meme"),
 ]
+
+
+MORE = {"flickr30k": {"entities": True}, "vcr": {"boxes": True}}  # options with which a source reads more files
 
 
 @pytest.mark.parametrize(("name", "file", "content", "says"), DAMAGED)
 def test_a_damaged_file_is_named(name, file, content, says, tmp_path):
     (WRITERS[name](tmp_path) / file).write_text(content)
     with pytest.raises(DataError, match=says):
-        opened(name, tmp_path, options={"entities": True} if name == "flickr30k" else {})
+        opened(name, tmp_path, options=MORE.get(name, {}))
 
 
 class _Harm:

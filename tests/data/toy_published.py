@@ -238,3 +238,80 @@ def write_clevr(folder: Path) -> Path:
         info = {"split": part, "license": "Creative Commons Attribution (CC BY 4.0)", "version": "1.0"}
         write(folder / "questions" / f"CLEVR_{part}_questions.json", {"info": info, "questions": questions})
     return folder
+
+
+# Two questions about the first picture, one about the second; things are numbers.
+VCR = [
+    (
+        "train",
+        0,
+        ["Why", "is", [1], "pointing", "at", [0, 2], "?"],
+        ["They", "'re", "late", "."],
+        [[2], "has", [3], "."],
+    ),
+    ("train", 0, ["Where", "is", [3], "?"], ["Behind", [0], "."], ["It", "is", "seen", "."]),
+    ("train", 1, ["Who", "is", [0], "?"], ["A", "waiter", "."], ["He", "serves", "."]),
+    ("val", 2, ["Who", "is", [0], "?"], ["A", "guest", "."], ["He", "eats", "."]),
+    ("test", 3, ["Who", "is", [0], "?"], ["A", "cook", "."], ["He", "cooks", "."]),
+]
+THINGS = ["person", "person", "person", "wineglass"]
+
+
+def write_vcr(folder: Path) -> Path:
+    lines: dict[str, list[Any]] = {"train": [], "val": [], "test": []}
+    for number, (part, picture, question, answer, reason) in enumerate(VCR):
+        movie = f"30{picture:02d}_A_FILM"
+        stem = f"lsmdc_{movie}/{movie}_00.23.57.935-00.24.00.783@{picture}"
+        write_picture(folder / "vcr1images" / f"{stem}.jpg", picture)
+        boxes = [[6.0 * k, 4.0, 6.0 * k + 6, 12.0, 0.9] for k in range(len(THINGS))]
+        metadata = {"boxes": boxes, "segms": [[[[0, 0], [1, 1], [0, 1]]]] * 4, "names": THINGS}
+        write(folder / "vcr1images" / f"{stem}.json", {**metadata, "width": 24, "height": 16})
+        others = [["No", "."], ["Yes", ",", [0], "is", "."], ["Maybe", "."]]
+        line = {
+            "movie": movie,
+            "objects": THINGS,
+            "interesting_scores": [0],
+            "answer_likelihood": "possible",
+            "img_fn": f"{stem}.jpg",
+            "metadata_fn": f"{stem}.json",
+            "answer_orig": "They are late.",
+            "question_orig": "Why is 2 pointing at 1 and 3?",
+            "rationale_orig": "3 has 4.",
+            "question": question,
+            "answer_match_iter": [3, 0, 2, 1],
+            "answer_sources": [3287, 0, 10184, 2260],
+            "answer_choices": [others[0], answer, *others[1:]],
+            "rationale_choices": [*others, reason],
+            "rationale_sources": [1921, 0, 9750, 25743],
+            "rationale_match_iter": [3, 0, 2, 1],
+            "img_id": f"{part}-{picture}",
+            "question_number": number,
+            "annot_id": f"{part}-{number}",
+            "match_fold": f"{part}-0",
+            "match_index": 0,
+        }
+        lines[part].append(line | ({"answer_label": 1, "rationale_label": 3} if part != "test" else {}))
+    for part, found in lines.items():
+        write(folder / f"{part}.jsonl", found, lines=True)
+    return folder
+
+
+MEMES = {
+    "train": [("42953", 0), ("08291", 1), ("46971", 0)],
+    "dev_seen": [("03745", 1), ("83745", 0)],
+    "test_seen": [("16395", 1)],
+    "dev_unseen": [("41578", 0)],
+    "test_unseen": [("95142", 1)],
+}
+
+
+def write_hateful_memes(folder: Path) -> Path:
+    for part, memes in MEMES.items():
+        lines = [
+            {"id": number, "img": f"img/{number}.png", "label": label, "text": f"when meme {number} is seen"}
+            for number, label in memes
+        ]
+        write(folder / f"{part}.jsonl", lines, lines=True)
+        for number, _ in memes:
+            write_picture(folder / "img" / f"{number}.png", int(number))
+    return folder

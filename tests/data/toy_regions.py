@@ -21,6 +21,7 @@ def found(seed: int, count: int = 4, dim: int = 6) -> dict[str, np.ndarray]:
         "objects_conf": rng.random(count, np.float32),
         "attrs_id": rng.integers(0, 400, count),
         "attrs_conf": rng.random(count, np.float32),
+        "cls_prob": rng.dirichlet(np.ones(5), count).astype(np.float32),
     }
 
 
@@ -37,6 +38,11 @@ def attention_line(name: str, values: dict[str, np.ndarray]) -> str:
     """A line of bottom-up-attention's table."""
     features, boxes = values["features"], values["boxes"]
     return "\t".join([name, str(SIZE[1]), str(SIZE[0]), str(len(boxes)), cell(boxes), cell(features)])
+
+
+def vilbert_line(name: str, values: dict[str, np.ndarray]) -> str:
+    """A line of ViLBERT's table: bottom-up-attention's with the probabilities of all classes."""
+    return "\t".join([attention_line(name, values), cell(values["cls_prob"])])
 
 
 def lxmert_line(name: str, values: dict[str, np.ndarray]) -> str:

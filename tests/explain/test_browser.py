@@ -43,9 +43,16 @@ def test_true_boxes_can_be_switched_off(browser, tmp_path):
     assert browser.execute_script(shown) == "none"
 
 
-@pytest.mark.parametrize(("picture_reads", "says"), [(True, "This patch gives"), (False, "the picture reads no words")])
-def test_pointing_at_a_patch_shows_words(browser, tmp_path, picture_reads, says):
-    show(browser, toy_report(picture_reads=picture_reads), tmp_path)
+@pytest.mark.parametrize(
+    ("image_token", "picture_reads", "says"),
+    [
+        ("patch", True, "This patch gives"),
+        ("region", True, "This region gives"),
+        ("region", False, "The words that look at this region most"),
+    ],
+)
+def test_pointing_at_a_patch_shows_words(browser, tmp_path, image_token, picture_reads, says):
+    show(browser, toy_report(picture_reads=picture_reads, image_token=image_token), tmp_path)
     hover(browser, "[data-patch='14']")
     assert says in text_of(browser, ".saying")
     shares = "return [...document.querySelectorAll('.word')].map((n) => +n.style.getPropertyValue('--share'))"

@@ -56,7 +56,7 @@ def toy_example(rng: np.random.Generator, number: int, *, picture_reads: bool) -
     )
 
 
-def toy_report(*, picture_reads: bool = True, num_examples: int = 18) -> Report:
+def toy_report(*, picture_reads: bool = True, num_examples: int = 18, image_token: str = "patch") -> Report:
     rng = np.random.default_rng(0)
     probability = rng.beta(6, 1, 4000)
     error, bins = calibration(probability, rng.random(4000) < probability**1.3)
@@ -65,6 +65,7 @@ def toy_report(*, picture_reads: bool = True, num_examples: int = 18) -> Report:
     steps = np.arange(50, 3001, 50)
     return Report(
         title="runs/quickstart",
+        image_token=image_token,
         subtitle="scenes, split test, step 3,000 (best)",
         facts=[("Parameters", "512,340"), ("Seed", "0"), ("Objectives", "vqa 1, locate 1")],
         table=[

@@ -19,6 +19,7 @@ import singlestream as ss  # noqa: E402
 from singlestream.batch import Batch  # noqa: E402
 from singlestream.config import Config, DataConfig, TrainConfig  # noqa: E402
 from singlestream.data.record import RegionFeatures  # noqa: E402
+from singlestream.interop import training  # noqa: E402
 from singlestream.train import loop  # noqa: E402
 from singlestream.train.sharding import make_mesh  # noqa: E402
 from tests.train.test_kill import kill_when, last_step, start  # noqa: E402
@@ -108,7 +109,7 @@ def train_killed(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert kill_when(process, lambda: last_step(folder) >= 2)
     assert 2 <= last_step(folder) < config.train.num_steps
     monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
-    loop.train(config, folder)
+    loop.train(config, folder, training)
     assert last_step(folder) == config.train.num_steps
 
 

@@ -12,6 +12,7 @@ transformers = pytest.importorskip("transformers")
 import singlestream as ss  # noqa: E402
 from singlestream.batch import Spec, Text, make_batch  # noqa: E402
 from singlestream.config import Config, DataConfig, TwoStreamConfig  # noqa: E402
+from singlestream.interop import training  # noqa: E402
 from singlestream.interop.build import by_path  # noqa: E402
 from singlestream.model.build import build_model  # noqa: E402
 from singlestream.model.heads import HeadConfig  # noqa: E402
@@ -88,8 +89,8 @@ def test_bert_starts_the_text_of_two_streams(size, layers, tmp_path):
         model=TwoStreamConfig.named(size, max_text_length=12, region_dim=6),
         objectives={"mlm": 1.0},
     )
-    assert adopt_model(config) == config
-    initial = read_initial(config)
+    assert adopt_model(config, training) == config
+    initial = read_initial(config, training)
     theirs = {key: value.numpy() for key, value in _on_disk(tmp_path / "bert").items()}
     for i in range(layers):
         up = theirs[f"bert.encoder.layer.{i}.intermediate.dense.weight"]

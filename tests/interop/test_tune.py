@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import singlestream as ss
 from singlestream.config import Config
+from singlestream.interop import training
 from singlestream.model.heads import HeadConfig
 from singlestream.train import loop
 from singlestream.train.build import build_run
@@ -102,7 +103,7 @@ def saved(model: ss.Model, folder: Path) -> ss.Model:
 
 def test_weights_are_tuned(config, weights, tmp_path, capsys):
     """The model is that of the weights, all of it is taken, and the run loads like any other, and goes back."""
-    results = loop.train(config, tmp_path / "run")
+    results = loop.train(config, tmp_path / "run", training)
     said = capsys.readouterr().out
     assert f"from {weights} (vilt, transformers)" in said and "0 stay fresh" in said
     assert 0 <= results["vqa/accuracy"] <= 1
@@ -113,7 +114,7 @@ def test_weights_are_tuned(config, weights, tmp_path, capsys):
     tuned = ss.load(tmp_path / "run")
     assert tuned.answers == tuple(ANSWERS)
     assert tuned.heads["vqa"].head.norm_eps == 1e-5  # ViLT's own head, not ours
-    assert loop.train(config, tmp_path / "run") == results  # finished: the same settings find the same run
+    assert loop.train(config, tmp_path / "run", training) == results  # finished: the same settings find the same run
     assert saved(tuned, tmp_path / "back").answers == tuple(ANSWERS)
     with pytest.raises(ss.ConfigError, match="run is a run's folder, which holds a config.json of its own"):
         tuned.save_pretrained(tmp_path / "run")
@@ -135,8 +136,8 @@ def test_a_start_without_heads_gets_those_of_the_family(config, weights, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(loop.Stop, "asked", lambda self, step: step == 2 and setattr(self, "signal", 15) is None)
         with pytest.raises(Interrupted, match="at step 2"):
-            loop.train(config, tmp_path / "run")
-    loop.train(config, tmp_path / "run")
+            loop.train(config, tmp_path / "run", training)
+    loop.train(config, tmp_path / "run", training)
     tuned = ss.load(tmp_path / "run")
     assert tuned.heads["vqa"].head == HeadConfig(kind="classifier", size=2, norm_eps=1e-5)
     with pytest.warns(UserWarning, match="not written: itm; ViltForQuestionAnswering has no such head"):
@@ -151,7 +152,7 @@ def test_a_start_without_heads_gets_those_of_the_family(config, weights, tmp_pat
 
 def test_before_its_first_checkpoint_a_run_may_begin_with_something_else(config, tmp_path):
     folder = RunFolder.at(tmp_path)
-    build_run(adopt_model(config), folder)
+    build_run(adopt_model(config, training), folder, training)
     origin = folder.read_json(folder.published)
     assert (origin["family"], origin["dialect"]) == ("vilt", "transformers")
     build_run(dataclasses.replace(config, init=""), folder)
@@ -164,7 +165,7 @@ def test_other_answers_get_a_fresh_head(config, weights, tmp_path, capsys):
     settings = json.loads((other / "config.json").read_text())
     settings["id2label"] = {"0": "red", "1": "blue"}
     (other / "config.json").write_text(json.dumps(settings))
-    loop.train(dataclasses.replace(config, init=str(other)), tmp_path / "run")
+    loop.train(dataclasses.replace(config, init=str(other)), tmp_path / "run", training)
     assert "of other classes there: vqa" in capsys.readouterr().out
 
 
@@ -172,7 +173,7 @@ def test_weights_without_a_vocabulary_are_refused(config, weights, tmp_path):
     shutil.copytree(weights, tmp_path / "weights")
     (tmp_path / "weights/vocab.txt").unlink()
     with pytest.raises(ss.RunError, match="no vocabulary .*in .*/weights"):
-        loop.train(dataclasses.replace(config, init=str(tmp_path / "weights")), tmp_path / "run")
+        loop.train(dataclasses.replace(config, init=str(tmp_path / "weights")), tmp_path / "run", training)
 
 
 def test_another_vocabulary_is_refused(config, weights, tmp_path):
@@ -181,11 +182,11 @@ def test_another_vocabulary_is_refused(config, weights, tmp_path):
     with (tmp_path / "weights/vocab.txt").open("a") as file:
         file.write("green\n")
     with pytest.raises(ss.RunError, match="has 13 words, the weights have 12"):
-        loop.train(dataclasses.replace(config, init=str(tmp_path / "weights")), tmp_path / "run")
+        loop.train(dataclasses.replace(config, init=str(tmp_path / "weights")), tmp_path / "run", training)
 
 
 def test_weights_in_a_runs_folder_do_not_hide_the_run(config, weights, tmp_path):
-    loop.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run", training)
     ss.load(weights).save_pretrained(tmp_path / "other")
     shutil.copy(tmp_path / "other/model.safetensors", tmp_path / "run")
     assert ss.load(tmp_path / "run").step == 3

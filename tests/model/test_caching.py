@@ -1,4 +1,4 @@
-"""Texts continued from a cache against the whole stream computed anew for every token."""
+"""Texts continued from a cache against the whole stream, or decoder, computed anew for every token."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 from flax import nnx
 
 from singlestream.batch import Batch, Regions, Text, make_batch
+from singlestream.model.cached_decoder import CachedDecoder
 from singlestream.model.caching import CachedText
 from singlestream.model.config import ModelConfig
 from singlestream.model.decoding import beam_search, greedy
+from singlestream.model.single_stream import SingleStream
 
 from .toy import CONFIG, random_batch, replace, toy_model
 
@@ -24,6 +26,7 @@ CONFIGS = {
     "pre_ln": replace(CONFIG, num_images=1, direction="causal"),
     "post_ln": replace(CONFIG, **REGIONS, image_norm="each", image_positions="boxes7", modality="token_types"),
     "class_token": replace(CONFIG, num_images=1, image_cls=True, modality="pictures", embed_norm=True),
+    "decoder": replace(CONFIG, num_images=1, decoder_layers=2),
 }
 
 
@@ -42,13 +45,17 @@ def pictures(config: ModelConfig, rows: int = 3) -> Batch:
     return make_batch(text=Text(ids=ids, segments=first), image=image)
 
 
+def cached(model: SingleStream) -> CachedText | CachedDecoder:
+    return CachedDecoder(model, "caption") if model.config.decoder_layers else CachedText(model, "mlm")
+
+
 @functools.cache
 def written(name: str, num_beams: int = 0):
     """Tokens by the cached model."""
     graph, params = nnx.split(toy_model(CONFIGS[name]))
 
     def run(params, batch):
-        text = CachedText(nnx.merge(graph, params), "mlm")
+        text = cached(nnx.merge(graph, params))
         start = jnp.full(batch.text.ids.shape[0], START, jnp.int32)
         search = functools.partial(beam_search, num_beams=num_beams) if num_beams else greedy
         return search(text.next_token, text.start(batch), start, length=LENGTH, end_id=END)
@@ -62,7 +69,8 @@ def whole(name: str, batch: Batch):
     @jax.jit
     def run(params, batch):
         model = nnx.merge(graph, params)
-        return model.heads["mlm"](model(batch, direction="causal"))
+        head, direction = ("caption", "decoder") if CONFIGS[name].decoder_layers else ("mlm", "causal")
+        return model.heads[head](model(batch, direction=direction))
 
     return run(params, batch)
 
@@ -90,7 +98,7 @@ def test_logits_of_every_step_agree(name):
 
     @jax.jit
     def run(params, batch, ids):
-        text = CachedText(nnx.merge(graph, params), "mlm")
+        text = cached(nnx.merge(graph, params))
 
         def step(cache, inputs):
             logits, cache = text.next_token(cache, *inputs)
@@ -102,8 +110,9 @@ def test_logits_of_every_step_agree(name):
     np.testing.assert_allclose(run(params, batch, ids), whole(name, full), atol=1e-5)
 
 
-def test_a_beam_keeps_each_rows_cache():
+@pytest.mark.parametrize("name", ["pre_ln", "decoder"])
+def test_a_beam_keeps_each_rows_cache(name):
     """One beam is the greedy search, and more beams find sequences that are worth no less."""
-    one, greedily, five = written("pre_ln", 1), written("pre_ln"), written("pre_ln", 5)
+    one, greedily, five = written(name, 1), written(name), written(name, 5)
     np.testing.assert_array_equal(one.tokens, greedily.tokens)
     assert (np.asarray(five.scores) >= np.asarray(greedily.scores) - 1e-5).all()

@@ -33,14 +33,17 @@ HEADS = {
     "regions": HeadConfig(size=7, source="image"),
     "word": HeadConfig(size=8, source="text", layer=1),
 }
+WRITER = {"caption": HeadConfig(kind="vocabulary", size=40, source="decoder")}  # of a model with a decoder
 
 
 @functools.cache
 def toy_model(config: ModelConfig = CONFIG) -> SingleStream:
     """The model of a configuration, its parameters moved off their start so that biases and scales matter."""
 
+    heads = HEADS | WRITER if config.decoder_layers else HEADS
+
     def make() -> SingleStream:
-        return SingleStream(config, SPEC, heads=HEADS, rngs=nnx.Rngs(0))
+        return SingleStream(config, SPEC, heads=heads, rngs=nnx.Rngs(0))
 
     @jax.jit  # one compilation, where the eager constructor would compile each initialiser by itself
     def params() -> nnx.State:

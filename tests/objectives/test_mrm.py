@@ -75,8 +75,10 @@ def test_distribution():
     given = rng.dirichlet(np.ones(4), (3, 4)).astype(np.float32)
     given[:, :, 2] = 0
     given /= given.sum(-1, keepdims=True)
+    given[1] = 0  # a picture of which the detector says nothing
     found = rng.normal(size=(3, 4, 4)).astype(np.float32)
     metrics, hidden = _run("distribution", _regions(region_distribution=given), found)
+    hidden[1] = False
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(given > 0, given * (np.log(given) - log_softmax(found)), 0)
     np.testing.assert_allclose(metrics["mrm/loss"], (terms.sum(-1)[hidden].sum(), hidden.sum()), rtol=1e-6)

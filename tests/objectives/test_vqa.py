@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from singlestream.config import Config, ConfigError
+from singlestream.model.answering import probabilities
 from singlestream.objectives import base, build_objectives
-from singlestream.objectives.vqa import Objective, Options, probabilities
+from singlestream.objectives.vqa import Objective, Options
 from tests.model.toy import SPEC, pack, random_batch, run
 
 ROWS, ANSWERS = 6, SPEC.num_answers

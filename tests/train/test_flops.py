@@ -35,8 +35,14 @@ def multiplications(jaxpr: Jaxpr) -> int:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"direction": "prefix"}, {"image_stem": "conv", "patch_size": 8}, {"direction": "prefix", "late_layers": 1}],
-    ids=["plain", "slots", "conv", "late"],
+    [
+        {},
+        {"direction": "prefix"},
+        {"image_stem": "conv", "patch_size": 8},
+        {"direction": "prefix", "late_layers": 1},
+        {"direction": "prefix", "decoder_layers": 1},
+    ],
+    ids=["plain", "slots", "conv", "late", "decoder"],
 )
 def test_the_count_is_that_of_the_products(changes: dict[str, object]):
     config: ModelConfig = replace(CONFIG, image_positions="none", num_images=1, **changes)
@@ -47,7 +53,10 @@ def test_the_count_is_that_of_the_products(changes: dict[str, object]):
         image=dataclasses.replace(batch.image, pixels=batch.image.pixels.repeat(config.window**2 // 16, axis=2)),
     )
     graphdef, params = nnx.split(nnx.eval_shape(lambda: SingleStream(config, SPEC, rngs=nnx.Rngs(0))))
-    forward = jax.make_jaxpr(lambda params, batch: nnx.merge(graphdef, params)(batch).text)(params, batch)
+    direction = "decoder" if config.decoder_layers else None
+    forward = jax.make_jaxpr(lambda params, batch: nnx.merge(graphdef, params)(batch, direction=direction))(
+        params, batch
+    )
     # The pooler's product, a quarter of a percent here, is not counted.
     assert train_flops(config, batch) == pytest.approx(3 * 2 * multiplications(forward.jaxpr), rel=0.005)
 

@@ -22,9 +22,12 @@ ROOT = Path(__file__).parents[2]
 RANDOM_KILLS = int(os.environ.get("SINGLESTREAM_KILLS", "0"))
 
 
-def start(file: str, workdir: Path) -> subprocess.Popen[bytes]:
+def start(file: str, workdir: Path, *, devices: int = 0) -> subprocess.Popen[bytes]:
+    """Begins a training; on so many devices, 0: as many as the tests themselves have."""
     command = [sys.executable, "train.py", file, f"--workdir={workdir}"]
     environ = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    if devices:
+        environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -1,24 +1,32 @@
-"""All objectives of pre-training at once, in the loop: on patches, regions and two streams; their state is kept."""
+"""All objectives of pre-training at once, in the loop, on several corpora, on patches, regions and two streams.
+
+Their state is kept, whatever happens to the process; or one objective a step.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
 import pytest
 
-from singlestream.config import Config, ConfigError, MeshConfig, ModelConfig, TwoStreamConfig
+from singlestream.config import Config, ConfigError, CorpusConfig, MeshConfig, ModelConfig, TwoStreamConfig
 from singlestream.data.pipeline import train_iterator
 from singlestream.evaluate import evaluate
 from singlestream.train import checkpoint, loop
 from singlestream.train.build import build_run
 from singlestream.train.folder import RunFolder
+from singlestream.train.metrics import read_rows
 from singlestream.train.sharding import make_mesh
+from singlestream.train.step import draw_objective
 
+from .test_kill import kill_when, last_step, start
 from .test_step import compiled, curve
 from .test_two_stream_run import KINDS, SIZES
-from .toy import toy_config, with_train
+from .toy import OPTIONS as OPTIONS_OF_DATA
+from .toy import config_file, toy_config
 
 WEIGHTS = {"mlm": 0.6, "itm": 1.0, "itc": 0.6, "wpa": 0.1, "mrm": 1.0, "distill": 0.4}
 ONE = MeshConfig(data=1)
@@ -36,6 +44,7 @@ def pretraining(scenes, kind: str, **train) -> Config:
     base = toy_config(scenes, model={"num_layers": 1}, ema_decay=0.9, **train)
     data = dataclasses.replace(base.data, texts="captions")
     if kind == "patches":
+        data = dataclasses.replace(data, corpora=others(scenes))
         return dataclasses.replace(base, data=data, objectives=WEIGHTS, objective_options=OPTIONS)
     given = {**data.options, "regions": True}
     data = dataclasses.replace(data, options=given, texts_per_row=1, examples_per_row=2, max_patches=5)
@@ -47,6 +56,16 @@ def pretraining(scenes, kind: str, **train) -> Config:
     objectives = {name: weight for name, weight in WEIGHTS.items() if name != "distill"}
     options = {"itm": {"hard": True}, "itc": {"size": 8}, "mrm": {"rate": 0.3, "target": "features"}}
     return dataclasses.replace(base, data=data, model=model, objectives=objectives, objective_options=options)
+
+
+def others(scenes) -> dict[str, CorpusConfig]:
+    """Other pictures with their captions, and of the same ones the captions alone and the pictures alone."""
+    same = dict(dir=str(scenes), options=OPTIONS_OF_DATA)
+    return {
+        "other": CorpusConfig(dir=str(scenes), options={**OPTIONS_OF_DATA, "seed": 1}, texts="captions", rate=0.5),
+        "sentences": CorpusConfig(**same, texts="captions", pictures=False, rate=0.5),
+        "pictures": CorpusConfig(**same, texts="none", rate=0.25),
+    }
 
 
 def _run(config, path):
@@ -76,21 +95,53 @@ def test_on_several_devices_the_losses_are_the_same(scenes, tmp_path):
     np.testing.assert_allclose(_losses(run, 4, MeshConfig(data=2, fsdp=2)), alone[:4], rtol=1e-5)
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(scenes, tmp_path, monkeypatch):
-    """The queue and what the ramp has counted are saved; an evaluation reads the average and the queue."""
-    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
-    config = pretraining(scenes, "patches", schedule="constant", accumulate=2)
-    loop.train(config, tmp_path / "whole")
-    loop.train(with_train(config, num_steps=4), tmp_path / "stopped")
-    loop.train(config, tmp_path / "stopped")
-    whole, stopped = (checkpoint.read_state(tmp_path / name / "checkpoints", 8) for name in ("whole", "stopped"))
-    jax.tree.map(np.testing.assert_array_equal, whole, stopped)
+def test_a_run_that_was_killed_goes_on_bit_for_bit(scenes, tmp_path):
+    """Six objectives on four corpora. The queue and what the ramp has counted are saved, and where each corpus is; an
+    evaluation reads the average and the queue.
+    """
+    config = pretraining(scenes, "patches", schedule="constant", accumulate=2, cache_dir=str(tmp_path / "cache"))
+    file = config_file(config, tmp_path / "config.py")
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    assert start(file, folders[0], devices=1).wait(timeout=300) == 0
+    assert kill_when(start(file, folders[1], devices=1), lambda: last_step(folders[1]) >= 4)
+    assert 4 <= last_step(folders[1]) < 8
+    assert start(file, folders[1], devices=1).wait(timeout=300) == 0
+    whole, killed = (checkpoint.read_state(folder / "checkpoints", 8) for folder in folders)
+    jax.tree.map(np.testing.assert_array_equal, whole, killed)
     kept = whole["objectives"]
     assert kept["itc"]["is_text"].all() and len(set(kept["itc"]["picture"].tolist())) > 5
     assert kept["distill"]["seen"] == 40
     found = evaluate(tmp_path / "whole", split="test")
     assert np.isfinite([value for name, value in found.items() if name.endswith("loss")]).all()
     assert found["distill/mlm_loss"] == 0 and 0 <= found["itc/text_accuracy"] <= 1
+
+
+def test_one_objective_a_step(scenes, tmp_path, monkeypatch):
+    """As UNITER trains: every step counts for one of them, drawn with the key of its number."""
+    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+    steps = dict(log_every=1, num_steps=10, eval_every=10, schedule="constant")
+    toy = toy_config(scenes, model={"num_layers": 1}, one_objective=True, **steps)
+    data = dataclasses.replace(toy.data, texts="captions", corpora=others(scenes))
+    weights, options = {"mlm": 2.0, "itm": 1.0, "locate": 0.5}, {"locate": {"layer": 1}}
+    config = dataclasses.replace(toy, data=data, objectives=weights, objective_options=options)
+    loop.train(config, tmp_path / "run")
+    *steps, asked = read_rows(RunFolder.at(tmp_path / "run"))
+    losses = {"mlm/loss", "itm/loss", "locate/region_loss"}
+    whose = [losses & set(row) for row in steps if row["split"] == "train"]
+    assert all(len(names) == 1 for names in whose) and len(set(map(frozenset, whose))) > 1
+    assert losses <= set(asked)  # an evaluation asks all of them
+
+
+def test_objectives_are_drawn_by_their_rates():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = jax.vmap(lambda key: draw_objective(key, {"itm": 1.0, "mlm": 2.0, "mrm": 1.0}))(keys)
+    np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.25, 0.5, 0.25], atol=4 * math.sqrt(0.25 / 4000))
+
+
+def test_what_needs_another_objective_is_not_trained_by_turns(scenes, tmp_path):
+    config = pretraining(scenes, "patches", one_objective=True)
+    with pytest.raises(ConfigError, match="config.objectives.distill needs config.objectives.mlm in the same step"):
+        _run(config, tmp_path / "run")
 
 
 def test_a_target_that_the_data_does_not_give_is_named(scenes, tmp_path):

@@ -55,7 +55,7 @@ def test_every_parameter_of_a_model():
     """The table as it meets a model; norms, biases of what narrows, and small tables are whole everywhere."""
     from flax import nnx
 
-    config = ModelConfig(width=16, num_layers=2, num_heads=2, mlp_dim=32, pooler=True)
+    config = ModelConfig(width=16, num_layers=2, num_heads=2, mlp_dim=32, pooler=True, decoder_layers=2)
     heads = {"vqa": HeadConfig(kind="classifier", size=6), "mlm": HeadConfig(kind="vocabulary", size=40, source="text")}
     _, params = split_model(
         lambda: SingleStream(config, Spec(vocab_size=40, num_answers=6), heads=heads, rngs=nnx.Rngs(0))
@@ -64,18 +64,25 @@ def test_every_parameter_of_a_model():
     placed = shard_state(params, mesh)
     found = dict(zip(paths(placed), (leaf.sharding.spec for leaf in jax.tree.leaves(placed)), strict=True))
     split = {path: spec for path, spec in found.items() if spec != P()}
+    of_layers = {
+        "attention/bias": P(None, None, "tensor"),
+        "attention/kernel": P(None, "fsdp", None, "tensor"),
+        "attention/out/kernel": P(None, "tensor", "fsdp"),
+        "mlp/down/kernel": P(None, "tensor", "fsdp"),
+        "mlp/up/bias": P(None, "tensor"),
+        "mlp/up/kernel": P(None, "fsdp", "tensor"),
+    }
+    reads = [f"decoder/blocks/cross/{name}" for name in ("query", "key", "value")]
     assert split == {
+        **{f"{stack}/blocks/{name}": spec for stack in ("encoder", "decoder") for name, spec in of_layers.items()},
+        **{f"{name}/kernel": P(None, "fsdp", "tensor") for name in reads},
+        **{f"{name}/bias": P(None, "tensor") for name in reads},
+        "decoder/blocks/cross/out/kernel": P(None, "tensor", "fsdp"),
         "embed/image/stem/project/kernel": P("fsdp", "tensor"),
         "embed/modality/table/embedding": P("tensor", "fsdp"),
         "embed/text/position/embedding": P("tensor", "fsdp"),
         "embed/text/token/embedding": P("tensor", "fsdp"),
         "embed/text/type/embedding": P("tensor", "fsdp"),
-        "encoder/blocks/attention/bias": P(None, None, "tensor"),
-        "encoder/blocks/attention/kernel": P(None, "fsdp", None, "tensor"),
-        "encoder/blocks/attention/out/kernel": P(None, "tensor", "fsdp"),
-        "encoder/blocks/mlp/down/kernel": P(None, "tensor", "fsdp"),
-        "encoder/blocks/mlp/up/bias": P(None, "tensor"),
-        "encoder/blocks/mlp/up/kernel": P(None, "fsdp", "tensor"),
         "heads/mlm/hidden/kernel": P("fsdp", "tensor"),
         "heads/vqa/hidden/kernel": P("fsdp", "tensor"),
         "heads/vqa/out/kernel": P("fsdp", "tensor"),

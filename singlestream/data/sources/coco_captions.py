@@ -31,6 +31,7 @@ class Options:
     restval: bool = True  # train on the 30,504 pictures of val2014 that neither validate nor test, too
     images: str = ""  # folder that holds train2014 and val2014, seen from `config.data.dir`
     features: str = ""  # region features to read in place of pictures: a table or a folder, seen from there
+    distribution: bool = False  # also read a detector's class probabilities there, for `mrm`
 
 
 def open_split(data: DataConfig, options: Options, split: str, *, progress: bool = True) -> Questions:
@@ -52,5 +53,6 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         shared=True,
         images=folder / options.images,
         features=folder / options.features if options.features else None,
+        distribution=options.distribution,
         identify=functools.partial(ids_of_file, COCO),
     )

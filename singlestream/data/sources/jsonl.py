@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from singlestream.config import DataConfig
-from singlestream.data.features import open_features
+from singlestream.data.features import detected_classes, open_features
 from singlestream.data.image import read_image
 from singlestream.data.record import DataError, Record, RegionFeatures, Sentence
 
@@ -37,6 +37,7 @@ class Options:
 
     images: str = ""  # folder of the pictures, seen from `config.data.dir`; "": that folder itself
     features: str = ""  # region features to read in place of pictures: a table or a folder, seen from there
+    distribution: bool = False  # also read a detector's class probabilities there, for `mrm`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +52,15 @@ class Line:
 class JsonlSource:
     """One split by random access; `features` is None where pictures are read from `folder`."""
 
-    region_classes: Mapping[str, Sequence[str]] = {}
-
     def __init__(
         self,
         groups: Sequence[Sequence[Line]],
         folder: pathlib.Path,
         features: Mapping[str, RegionFeatures] | None,
+        region_classes: Mapping[str, Sequence[str]],
     ):
         self._groups, self._folder, self._features = groups, folder, features
+        self.region_classes = region_classes
         numbers = {images: i for i, images in enumerate(dict.fromkeys(group[0].images for group in groups), start=1)}
         self._pictures = [numbers[group[0].images] for group in groups]
 
@@ -97,14 +98,18 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
     lines = list(_read(path))
     if not lines:
         raise DataError(f"{path}: holds no line")
-    features = open_features(folder / options.features) if options.features else None
+    features = None
+    if options.features:
+        features = open_features(folder / options.features, distribution=options.distribution)
     pictures = folder / options.images
     _check_pictures(lines, pictures, features)
     groups: dict[Any, list[Line]] = {}
     for number, line in enumerate(lines):
         key = (line.images, line.text.group) if data.texts_per_row > 1 else number
         groups.setdefault(key, []).append(line)
-    return JsonlSource(list(groups.values()), pictures, features)
+    first = _key(features or {}, lines[0].images[0])
+    region_classes = detected_classes(features, first) if options.distribution else {}
+    return JsonlSource(list(groups.values()), pictures, features, region_classes)
 
 
 def _read(path: pathlib.Path) -> Iterator[Line]:

@@ -34,6 +34,7 @@ from singlestream.data.sources.scenes_folder import Progress, default_folder, ma
 from singlestream.data.sources.scenes_language import Said
 from singlestream.data.sources.scenes_questions import Balance, ask
 from singlestream.data.sources.scenes_retell import retell
+from singlestream.data.sources.scenes_tasks import TASKS, TaskSource
 from singlestream.data.sources.scenes_truth import Untrue, read, seen
 from singlestream.data.sources.scenes_world import (
     CANVAS,
@@ -41,6 +42,7 @@ from singlestream.data.sources.scenes_world import (
     SHAPES,
     SIZES,
     Scene,
+    Thing,
     sample_scene,
     scene_number,
 )
@@ -65,12 +67,15 @@ class Options:
     test_scenes: int = 1000
     composition_scenes: int = 1000
     regions: bool = False  # pictures also as regions, one a thing, as a perfect detector would find them
+    task: str = ""  # texts of another task in place of the questions and captions: one of `scenes_tasks.TASKS`
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, least = getattr(self, field.name), 0 if field.name in ("seed", "regions") else 1
+        for name in ("seed", *(f"{split}_scenes" for split in ("train", "validation", "test", "composition"))):
+            value, least = getattr(self, name), 0 if name == "seed" else 1
             if value < least:
-                raise ValueError(f"config.data.options.{field.name}={value}: must be at least {least}")
+                raise ValueError(f"config.data.options.{name}={value}: must be at least {least}")
+        if self.task and self.task not in TASKS:
+            raise ValueError(f"config.data.options.task={self.task!r}: choose one of {', '.join(TASKS)}")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -86,7 +91,7 @@ class Options:
     @property
     def name(self) -> str:
         """A short name of these options: the folder's name, so that other options make another folder."""
-        made = {name: value for name, value in dataclasses.asdict(self).items() if name != "regions"}
+        made = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("regions", "task")}
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -227,6 +232,10 @@ class ScenesSource:
         fields, _, boxes = self._read(i)
         return self._texts(i, fields, boxes)
 
+    def scene(self, i: int) -> Scene:
+        """The things of record i, its picture left alone."""
+        return tuple(Thing(*thing) for thing in self._read(i)[1].tolist())
+
     def _read(self, i: int) -> tuple[Any, np.ndarray, np.ndarray]:
         """Record i's fields, its things [M, 6] and their boxes [M, 4]."""
         try:
@@ -264,7 +273,7 @@ def _find(pixels: UInt8[np.ndarray, "48 48 3"], things: np.ndarray, boxes: np.nd
     return RegionFeatures(features=features, boxes=boxes, classes=things[:, :3].astype(np.int32))
 
 
-def open_split(data: DataConfig, options: Options, split: str, *, progress: bool = True) -> ScenesSource:
+def open_split(data: DataConfig, options: Options, split: str, *, progress: bool = True) -> ScenesSource | TaskSource:
     """Opens a split; makes the data of these options first where the folder has none yet.
 
     Args:
@@ -281,7 +290,8 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
     builder = _builder(folder, options, progress)  # anew: another process may have made the data since
     if split not in builder.info.splits:
         raise _damaged(builder.data_path, f"it lists no split {split}")
-    return ScenesSource(builder, split, regions=options.regions)
+    source = ScenesSource(builder, split, regions=options.regions)
+    return TaskSource(source, options.task, split, options.seed) if options.task else source
 
 
 def _builder(folder: Path, options: Options, progress: bool) -> Scenes:

@@ -38,6 +38,7 @@ class Options:
     held_out: int = 1000  # pictures that validate
     images: str = ""  # folder that holds VG_100K and VG_100K_2, seen from `config.data.dir`
     features: str = ""  # region features to read in place of pictures: a table or a folder, seen from there
+    distribution: bool = False  # also read a detector's class probabilities there, for `mrm`
 
     def __post_init__(self) -> None:
         if self.texts not in FILES:
@@ -73,6 +74,7 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         shared=data.texts_per_row > 1,
         images=folder / options.images,
         features=folder / options.features if options.features else None,
+        distribution=options.distribution,
         identify=ids.__getitem__,
     )
 

@@ -1,9 +1,10 @@
-"""Captions: pictures in, sentences out, by a model that learned `prefix_lm`."""
+"""Captions: pictures in, sentences out, by a model that learned `caption` or `prefix_lm`."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Container
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,11 @@ import numpy as np
 from flax import nnx
 
 from singlestream.batch import Batch
-from singlestream.data.text import Tokenizer
+from singlestream.model.cached_decoder import CachedDecoder
 from singlestream.model.caching import CachedText
 from singlestream.model.decoding import Decoded, beam_search, greedy, sample
 
-HEAD = "prefix_lm"
+WRITING: dict[str, type[CachedDecoder] | type[CachedText]] = {"caption": CachedDecoder, "prefix_lm": CachedText}
 SEARCHES = ("greedy", "beam", "sample")
 
 
@@ -53,16 +54,33 @@ class Caption:
     log_probability: float
 
 
+@runtime_checkable
+class Words(Protocol):
+    """What a writer has to know of a tokenizer; `data.text.Tokenizer` is one."""
+
+    cls_id: int
+    sep_id: int
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The text of ids, special tokens left out."""
+
+
+def writing(heads: Container[str]) -> str:
+    """The head that writes captions, "" where there is none."""
+    return next((name for name in WRITING if name in heads), "")
+
+
 class Writer:
     """Writes a caption for each row of a batch; compiled once for its shapes.
 
     Args:
-        graphdef: of a single-stream model with the head `prefix_lm`.
+        graphdef: of a single-stream model.
+        head: that writes, from `writing`.
         tokenizer: the model's.
     """
 
-    def __init__(self, graphdef: Any, tokenizer: Tokenizer, search: Search):
-        self._graphdef, self._tokenizer, self._search = graphdef, tokenizer, search
+    def __init__(self, graphdef: Any, head: str, tokenizer: Words, search: Search):
+        self._graphdef, self._head, self._tokenizer, self._search = graphdef, head, tokenizer, search
         self._write = jax.jit(self._write_fn)
 
     def __call__(self, params: Any, batch: Batch) -> list[Caption]:
@@ -74,7 +92,8 @@ class Writer:
         ]
 
     def _write_fn(self, params: Any, batch: Batch) -> Decoded:
-        text, search = CachedText(nnx.merge(self._graphdef, params), HEAD), self._search
+        text = WRITING[self._head](nnx.merge(self._graphdef, params), self._head)
+        search = self._search
         rows, room = batch.text.ids.shape
         start = jnp.full(rows, self._tokenizer.cls_id, jnp.int32)
         ends: dict[str, int] = {"length": room - 1, "end_id": self._tokenizer.sep_id}

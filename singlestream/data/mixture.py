@@ -1,0 +1,127 @@
+"""Several corpora in one training, each at its own rate, and any of them for its texts or its pictures alone."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from singlestream.config import ConfigError, DataConfig
+from singlestream.data.image import Augmentation, choose_augmentations
+from singlestream.data.overlap import Ids, joined, picture_ids
+from singlestream.data.record import Record, Sentence, Source
+from singlestream.data.sources import open_split, source_module
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """One source of a training; `data` are the run's settings with this corpus's own keys in their place.
+
+    Raises:
+        ConfigError: an augmentation that this source does not have.
+    """
+
+    source: Source
+    data: DataConfig
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.augmentations  # noqa: B018 (a wrong name fails here, not at the first record)
+
+    @functools.cached_property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        if not self.data.augment:
+            return ()
+        return choose_augmentations(self.data.augment, getattr(source_module(self.data.name), "AUGMENT", {}))
+
+
+class Mixture:
+    """Corpora one after the other as one `Source`; the first one's classes of regions are the run's."""
+
+    def __init__(self, corpora: Sequence[Corpus]):
+        self.corpora = tuple(corpora)
+        self.region_classes: Mapping[str, Sequence[str]] = corpora[0].source.region_classes
+        self.starts = [0, *itertools.accumulate(len(corpus.source) for corpus in corpora)]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, i: int) -> Record:
+        source, k = self._at(i)
+        return source[k]
+
+    def texts(self, i: int) -> tuple[Sentence, ...]:
+        source, k = self._at(i)
+        return source.texts(k)
+
+    def picture_ids(self) -> Ids:
+        return functools.reduce(joined, (picture_ids(corpus.source) for corpus in self.corpora))
+
+    def _at(self, i: int) -> tuple[Source, int]:
+        number = bisect.bisect_right(self.starts, i) - 1
+        return self.corpora[number].source, i - self.starts[number]
+
+
+class OtherCorpus:
+    """A corpus beside the first: with its pictures or without, with its classes only where they are the run's."""
+
+    region_classes: Mapping[str, Sequence[str]] = {}
+
+    def __init__(self, source: Source, *, pictures: bool, same_classes: bool):
+        self._source, self._pictures, self._same_classes = source, pictures, same_classes
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> Record:
+        if not self._pictures:
+            # Which picture it was does not matter: none is there that could be a negative.
+            return Record(id=f"{i}", images=(), texts=self.texts(i), picture=0)
+        record = self._source[i]
+        if not self._same_classes:
+            regions = tuple(
+                dataclasses.replace(each, classes=None, scores=None, distribution=None) for each in record.regions
+            )
+            no_classes = np.zeros((0, 0), np.int32)
+            record = dataclasses.replace(
+                record, regions=regions, boxes=record.boxes[:0], classes=no_classes, index=record.index[:0]
+            )
+        return record
+
+    def texts(self, i: int) -> tuple[Sentence, ...]:
+        texts = self._source.texts(i)
+        return texts if self._pictures else tuple(dataclasses.replace(text, mentions=()) for text in texts)
+
+    def picture_ids(self) -> Ids:
+        return picture_ids(self._source) if self._pictures else {}
+
+
+def open_training(data: DataConfig, *, progress: bool = True) -> Source:
+    """The training split of `data.name`; with `data.corpora` a `Mixture` of it and theirs.
+
+    Raises:
+        ConfigError, DataError: as `open_split`, and by which key of `config.data.corpora`.
+    """
+    first = open_split(data, "train", progress=progress)
+    if not data.corpora:
+        return first
+    corpora = [Corpus(source=first, data=data, rate=data.rate)]
+    for key, corpus in data.corpora.items():
+        own = data.of_corpus(key)
+        try:
+            source = open_split(own, "train", progress=progress)
+            same = list(source.region_classes.items()) == list(first.region_classes.items())
+            other = OtherCorpus(source, pictures=corpus.pictures, same_classes=same)
+            corpora.append(Corpus(source=other, data=own, rate=corpus.rate))
+        except ConfigError as error:
+            raise ConfigError(f"config.data.corpora.{key}: {error}") from error
+    return Mixture(corpora)
+
+
+def corpora_of(source: Source, data: DataConfig) -> tuple[Corpus, ...]:
+    """What a training reads: the corpora of a mixture, or the source itself as the only one."""
+    return source.corpora if isinstance(source, Mixture) else (Corpus(source=source, data=data),)

@@ -1,0 +1,69 @@
+"""Attention of one sequence to another."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Float
+
+from singlestream.batch import Array
+from singlestream.model.attention.attend import attend, merge_heads, split_heads
+from singlestream.model.block import dense
+from singlestream.model.config import ModelConfig
+from singlestream.model.visibility import Visibility
+
+
+class Memory(NamedTuple):
+    """What a layer's attention reads: keys and values of H heads."""
+
+    keys: Float[Array, "B K H C"]
+    values: Float[Array, "B K H C"]
+
+
+class CrossAttention(nnx.Module):
+    """Queries of one sequence over keys and values of another (Vaswani et al. 2017, section 3.2.3).
+
+    A token whose example has nothing in the other sequence reads zeros.
+
+    Args:
+        reader: of the sequence that reads.
+        read_width: width of the sequence that is read.
+        width, num_heads: of the attention.
+    """
+
+    def __init__(self, reader: ModelConfig, *, read_width: int, width: int, num_heads: int, rngs: nnx.Rngs):
+        self.num_heads, self.attention_dropout_rate = num_heads, reader.attention_dropout
+        self.query = dense(reader, reader.width, width, rngs=rngs)
+        self.key = dense(reader, read_width, width, rngs=rngs)
+        self.value = dense(reader, read_width, width, rngs=rngs)
+        self.out = dense(reader, width, reader.width, rngs=rngs)
+
+    def memory(self, other: Float[Array, "B K E"]) -> Memory:
+        """What `read` reads of the other sequence."""
+        return Memory(*(split_heads(project(other), self.num_heads) for project in (self.key, self.value)))
+
+    def read(
+        self,
+        x: Float[Array, "B Q D"],
+        memory: Memory,
+        visibility: Visibility,
+        *,
+        key: jax.Array | None = None,
+        weights: bool = False,
+    ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
+        """What each token reads, and the weights where asked for.
+
+        Args:
+            visibility: the reader's, `towards` the sequence that is read.
+            key: of the dropout of attention weights.
+        """
+        q, rate = split_heads(self.query(x), self.num_heads), self.attention_dropout_rate
+        out, attention = attend(q, *memory, visibility, rate=rate, key=key, weights=weights)
+        # Beside its own sequence a token may be alone; what it would read then hangs on how far the row is padded.
+        reads = visibility.mask().any(-1)[:, :, None, None]
+        if attention is not None:
+            attention = jnp.where(reads.swapaxes(1, 2), attention, 0)
+        return self.out(merge_heads(jnp.where(reads, out, 0))), attention
