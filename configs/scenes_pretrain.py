@@ -9,8 +9,8 @@ Command (captions, no question and no answer; then 2,000 pictures' questions, wi
     python eval.py --workdir=runs/pretrain --split=test
     python train.py --config=configs/scenes_pretrain.py:finetune --config.init=runs/pretrain --workdir=runs/finetuned
     python train.py --config=configs/scenes_pretrain.py:finetune --workdir=runs/scratch
-Variants: `mlm` alone; `all`, six objectives (hard negatives, contrast, word-patch alignment, the pixels of masked patches,
-each word from those before; no class and no box is read):
+Variants: `mlm` alone; `all`, six objectives (hard negatives, contrast, word-patch alignment, the pixels of masked
+patches, each word from those before; no class and no box is read):
     python train.py --config=configs/scenes_pretrain.py:all --workdir=runs/pretrain_all
 What each is worth before the quickstart's own training, with boxes: `python benchmarks/pretraining.py`.
 Expected: seeds 0, 1, 2, 2026-11-21, `test`: pre-trained 0.450, 0.471, 0.470 (mean 0.464, standard error 0.007), from
