@@ -60,6 +60,13 @@ class CorpusConfig:
     pictures: bool = True  # False: its texts alone
     rate: float = 1.0  # its records come as often as those of another with this rate
 
+    def __post_init__(self) -> None:
+        if not self.pictures and (self.augment or self.texts == "none"):
+            raise ConfigError(
+                f"config.data.corpora: {self.name!r} has pictures=False: its texts alone are read, so texts='none' and "
+                "augment do not go with it"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from singlestream.config import ConfigError
-from singlestream.data.features_table import Table
+from singlestream.data.features_table import DISTRIBUTION, Table
 from singlestream.data.record import DETECTED, DataError, RegionFeatures
 from singlestream.data.regions import region_features
 
@@ -31,7 +31,7 @@ NAMES = {
     "objects_scores": ("objects_conf",),
     "attributes": ("attrs_id",),
     "attributes_scores": ("attrs_conf",),
-    "distribution": ("soft_labels", "cls_prob"),
+    "distribution": DISTRIBUTION,
 }
 
 

@@ -21,6 +21,8 @@ from singlestream.data.sources import open_split, source_module
 class Corpus:
     """One source of a training; `data` are the run's settings with this corpus's own keys in their place.
 
+    `same_classes`: its classes of regions are those of the run; others are left out of what is learned.
+
     Raises:
         ConfigError: an augmentation that this source does not have.
     """
@@ -28,15 +30,30 @@ class Corpus:
     source: Source
     data: DataConfig
     rate: float = 1.0
+    same_classes: bool = True
+    augmentations: tuple[Augmentation, ...] = dataclasses.field(init=False, default=())
 
     def __post_init__(self) -> None:
-        self.augmentations  # noqa: B018 (a wrong name fails here, not at the first record)
+        if self.data.augment:
+            offered = getattr(source_module(self.data.name), "AUGMENT", {})
+            object.__setattr__(self, "augmentations", choose_augmentations(self.data.augment, offered))
 
-    @functools.cached_property
-    def augmentations(self) -> tuple[Augmentation, ...]:
-        if not self.data.augment:
-            return ()
-        return choose_augmentations(self.data.augment, getattr(source_module(self.data.name), "AUGMENT", {}))
+    def prepared(self, record: Record, rng: np.random.Generator) -> Record:
+        """The record augmented, which may need its classes, and then without those that are not the run's."""
+        for augment in self.augmentations:
+            record = augment(record, rng)
+        return record if self.same_classes else _without_classes(record)
+
+
+def _without_classes(record: Record) -> Record:
+    regions = tuple(dataclasses.replace(each, classes=None, scores=None, distribution=None) for each in record.regions)
+    return dataclasses.replace(
+        record,
+        regions=regions,
+        boxes=record.boxes[:0],
+        classes=np.zeros((0, 0), np.int32),
+        index=record.index[:0],
+    )
 
 
 class Mixture:
@@ -66,45 +83,31 @@ class Mixture:
         return self.corpora[number].source, i - self.starts[number]
 
 
-class OtherCorpus:
-    """A corpus beside the first: with its pictures or without, with its classes only where they are the run's."""
+class TextsAlone:
+    """A source without its pictures."""
 
     region_classes: Mapping[str, Sequence[str]] = {}
 
-    def __init__(self, source: Source, *, pictures: bool, same_classes: bool):
-        self._source, self._pictures, self._same_classes = source, pictures, same_classes
+    def __init__(self, source: Source):
+        self._source = source
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, i: int) -> Record:
-        if not self._pictures:
-            # Which picture it was does not matter: none is there that could be a negative.
-            return Record(id=f"{i}", images=(), texts=self.texts(i), picture=0)
-        record = self._source[i]
-        if not self._same_classes:
-            regions = tuple(
-                dataclasses.replace(each, classes=None, scores=None, distribution=None) for each in record.regions
-            )
-            no_classes = np.zeros((0, 0), np.int32)
-            record = dataclasses.replace(
-                record, regions=regions, boxes=record.boxes[:0], classes=no_classes, index=record.index[:0]
-            )
-        return record
+        # Which picture it was does not matter: none is there that could be a negative.
+        return Record(id=f"{i}", images=(), texts=self.texts(i), picture=0)
 
     def texts(self, i: int) -> tuple[Sentence, ...]:
-        texts = self._source.texts(i)
-        return texts if self._pictures else tuple(dataclasses.replace(text, mentions=()) for text in texts)
-
-    def picture_ids(self) -> Ids:
-        return picture_ids(self._source) if self._pictures else {}
+        return tuple(dataclasses.replace(text, mentions=()) for text in self._source.texts(i))
 
 
 def open_training(data: DataConfig, *, progress: bool = True) -> Source:
     """The training split of `data.name`; with `data.corpora` a `Mixture` of it and theirs.
 
     Raises:
-        ConfigError, DataError: as `open_split`, and by which key of `config.data.corpora`.
+        ConfigError: as `open_split`, with the key of `config.data.corpora`.
+        DataError: as `open_split`.
     """
     first = open_split(data, "train", progress=progress)
     if not data.corpora:
@@ -115,8 +118,8 @@ def open_training(data: DataConfig, *, progress: bool = True) -> Source:
         try:
             source = open_split(own, "train", progress=progress)
             same = list(source.region_classes.items()) == list(first.region_classes.items())
-            other = OtherCorpus(source, pictures=corpus.pictures, same_classes=same)
-            corpora.append(Corpus(source=other, data=own, rate=corpus.rate))
+            source = source if corpus.pictures else TextsAlone(source)
+            corpora.append(Corpus(source=source, data=own, rate=corpus.rate, same_classes=same))
         except ConfigError as error:
             raise ConfigError(f"config.data.corpora.{key}: {error}") from error
     return Mixture(corpora)

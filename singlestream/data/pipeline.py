@@ -86,9 +86,7 @@ def read_entry(corpus: Corpus, index: int, rng: np.random.Generator) -> Entry:
     texts = [text for text in record.texts if wanted(text, data)]
     if len(texts) > data.texts_per_row:
         texts = [texts[i] for i in rng.permutation(len(texts))[: data.texts_per_row]]
-    record = dataclasses.replace(record, texts=tuple(texts))
-    for augment in corpus.augmentations:
-        record = augment(record, rng)
+    record = corpus.prepared(dataclasses.replace(record, texts=tuple(texts)), rng)
     return record, record.texts
 
 

@@ -64,8 +64,9 @@ def mismatch(
     A row of one picture (with one text or several) takes the image tokens of another such row, drawn by the mean of
     its texts' softmax over `closeness` (ALBEF, section 3.2), or evenly. In a row of several packed examples the
     pictures' segment numbers are rotated by a random step: each text sees another picture of its row and no token
-    moves. A row for which the batch holds no other picture keeps its own, and counts as a match. Words of regions are
-    left out everywhere: they are those of the right text, and would tell.
+    moves; not where an example of the row has none, which would tell. A row for which the batch holds no other picture
+    keeps its own, and counts as a match. Words of regions are left out everywhere: they are those of the right text,
+    and would tell.
     """
     coin_key, row_key, shift_key = jax.random.split(key, 3)
     rows = batch.picture.shape[0]
@@ -123,4 +124,5 @@ def _rotated(batch: Batch, counts: Int32[Array, " B"], key: jax.Array) -> tuple[
     same_picture = batch.picture[:, :, None] == batch.picture[:, None, :]
     both = batch.example_mask[:, :, None] & batch.example_mask[:, None, :]
     clash = (same_segment & same_picture & both).any((1, 2))
-    return rotate(segments, shift), (counts > 1) & ~clash
+    all_shown = (base.image_tokens_of(batch).any(-1) | ~batch.example_mask).all(1)
+    return rotate(segments, shift), (counts > 1) & ~clash & all_shown

@@ -73,10 +73,12 @@ class Run:
 def build_run(config: Config, folder: RunFolder, weights: Weights | None = None) -> Run:
     """Opens the data and makes what the run keeps in its folder, or reads it again where there is a checkpoint.
 
-    Args:
-        weights: reads the published weights that `config` names.
-
     The first process does it alone, then the others find everything there (a folder that all of them see).
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        weights: reads the published weights that `config` names; None: it names none.
 
     Raises:
         ConfigError, DataError, FolderError: whatever is wrong with settings, data or folder.

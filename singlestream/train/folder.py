@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ MAY_CHANGE = (
     "data.num_threads",
     "data.prefetch",
 )
+OTHER_FOLDER = re.compile(r"data\.corpora\..*\.dir")  # where the data of other corpora lie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,7 @@ class RunFolder:
         lines = [
             f"config.{key} was {old.get(key)!r} and is now {new.get(key)!r}"
             for key in sorted(old.keys() | new.keys())
-            if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
+            if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE) and not OTHER_FOLDER.fullmatch(key)
         ]
         if lines:
             raise ConfigError(

@@ -40,8 +40,9 @@ def published(config: Config, weights: Weights | None) -> tuple[Weights, Any] | 
     None where it names none (a run, nothing, or what is gone), or nobody reads any.
     """
     path = RunFolder.at(config.init).path
-    found = config.init and weights is not None and weights.holds(path)
-    return (weights, weights.read_plan(path)) if found and weights is not None else None
+    if weights is None or not config.init or not weights.holds(path):
+        return None
+    return weights, weights.read_plan(path)
 
 
 def adopt_model(config: Config, weights: Weights | None) -> Config:

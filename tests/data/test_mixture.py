@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from singlestream.config import Config, ConfigError, CorpusConfig, DataConfig
-from singlestream.data.mixture import Corpus, Mixture, OtherCorpus, corpora_of, open_training
+from singlestream.data.mixture import Corpus, Mixture, TextsAlone, corpora_of, open_training
 from singlestream.data.overlap import picture_ids
-from singlestream.data.pipeline import count_truncated, priors, train_iterator, training_texts
+from singlestream.data.pipeline import count_truncated, priors, read_entry, train_iterator, training_texts
 from singlestream.data.processor import Processor
 from singlestream.data.survey import survey
 
@@ -131,15 +131,13 @@ def test_each_corpus_has_its_own_augmentations(folder):
 def test_classes_of_another_corpus_are_not_those_of_the_run():
     """Colours of one and colours of the other may have the same numbers: no patch learns the other's."""
     first, second = ToySource(), ToySource(region_classes={"colour": ("black", "grey", "white")})
-    for source, known in ((first, True), (second, False)):
-        record = OtherCorpus(source, pictures=True, same_classes=known)[0]
-        assert (record.classes.size > 0) == known == (len(record.boxes) > 0)
-    config = toy_config(max_patches=24)
-    other = OtherCorpus(second, pictures=True, same_classes=False)
-    both = Mixture([Corpus(source=first, data=config.data), Corpus(source=other, data=config.data)])
-    processor = Processor.build(config, both)
-    row = processor.row([(both[12], both[12].texts[:1])])
-    assert (row["targets/region_class"] == -1).all() and row["targets/word_boxes"].any()
+    data = toy_config(augment=("shift",), kinds=("colour",)).data  # texts that name a thing
+    parts = [Corpus(source=first, data=data), Corpus(source=second, data=data, same_classes=False)]
+    processor = Processor.build(toy_config(), Mixture(parts))
+    for part in parts:
+        row = processor.row([read_entry(part, 0, np.random.default_rng(0))])
+        assert (row["targets/region_class"] >= 0).any() == part.same_classes
+        assert row["targets/word_boxes"].any()
 
 
 def test_pictures_of_all_corpora_are_known_but_of_those_read_for_their_texts():
@@ -148,8 +146,7 @@ def test_pictures_of_all_corpora_are_known_but_of_those_read_for_their_texts():
             return {"coco": frozenset({self.size})}
 
     data = toy_config().data
-    parts = [Known(size=3), OtherCorpus(Known(size=4), pictures=True, same_classes=True)]
-    parts.append(OtherCorpus(Known(size=5), pictures=False, same_classes=True))
+    parts = [Known(size=3), Known(size=4), TextsAlone(Known(size=5))]
     both = Mixture([Corpus(source=part, data=data) for part in parts])
     assert picture_ids(both) == {"coco": {3, 4}}
 
@@ -158,6 +155,7 @@ def test_mistakes_name_the_corpus(folder):
     for changes, line in (
         ({"rate": 0.0}, r"config.data.corpora.more: config.data.rate=0.0: must be above 0"),
         ({"share": 2.0}, r"config.data.corpora.more: config.data.share=2.0: must be in \(0, 1\]"),
+        ({"pictures": False, "augment": ("retell",)}, "'scenes' has pictures=False: its texts alone are read"),
         ({"texts": "some"}, r"config.data.corpora.more: config.data.texts='some': choose one of"),
     ):
         with pytest.raises(ConfigError, match=line):

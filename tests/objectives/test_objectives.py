@@ -141,6 +141,16 @@ def test_itm_does_not_rotate_onto_the_same_picture():
         assert (np.asarray(match) == MATCH).all()
 
 
+def test_itm_does_not_rotate_a_row_with_a_text_that_has_no_picture():
+    """Of several corpora one may be texts alone: no picture at all would tell which text got a wrong one."""
+    batch = _packed([7, 8, 9])
+    image = dataclasses.replace(batch.image, segments=np.array([[1, 1, 0, 0, 3, 3]], np.int32))
+    for seed in range(10):
+        mixed, match = mismatch(batch.replace(image=image), jax.random.key(seed))
+        assert (np.asarray(match) == MATCH).all()
+        np.testing.assert_array_equal(mixed.image.segments, image.segments)
+
+
 def test_itm_leaves_out_the_words_of_regions():
     """They point into the text that a picture came with, and so would tell whether it is this one."""
     plain = random_batch(0, rows=2)

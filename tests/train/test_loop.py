@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from singlestream.config import ConfigError, GroupConfig, MeshConfig
+from singlestream.config import ConfigError, CorpusConfig, GroupConfig, MeshConfig
 from singlestream.train import checkpoint, loop
 from singlestream.train.build import build_run
 from singlestream.train.errors import FolderError, Interrupted, NonFiniteError
@@ -113,6 +113,12 @@ def test_moved_data_are_no_other_settings(calm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     moved = dataclasses.replace(config, data=dataclasses.replace(config.data, dir="moved"))
     folder.check_same(moved.with_absolute_paths())
+    began, now = (CorpusConfig(dir=where) for where in ("here", "moved"))
+    mixed = RunFolder.at(tmp_path / "mixed")
+    mixed.create()
+    with_more = dataclasses.replace(config, data=dataclasses.replace(config.data, corpora={"more": began}))
+    mixed.config.write_text(with_more.to_json())
+    mixed.check_same(dataclasses.replace(config, data=dataclasses.replace(config.data, corpora={"more": now})))
 
 
 def test_other_settings_are_refused(calm):
