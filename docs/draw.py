@@ -30,6 +30,8 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "singlestream/config.py",
             "singlestream/model/config.py",
             "singlestream/model/positions/__init__.py",
+            "singlestream/model/attention/config.py",
+            "singlestream/model/attention/names.py",
         ),
     ),
 }

@@ -14,6 +14,8 @@ import pytest
 from singlestream.config import Config, CorpusConfig, DataConfig, GroupConfig, MeshConfig, TrainConfig, TwoStreamConfig
 from singlestream.data.image import AUGMENT
 from singlestream.model import two_stream_config
+from singlestream.model.attention import config as attention_config
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.config import CHOICES, ModelConfig
 from singlestream.objectives import objective_names
 
@@ -48,8 +50,9 @@ EXPECTED = {
     "The run: `config.*`": without(settings(Config), "data", "model", "train"),
     "Data: `config.data.*`": settings(DataConfig),
     "More corpora: `config.data.corpora.NAME.*`": settings(CorpusConfig),
-    "Model: `config.model.*`": settings(ModelConfig),
-    "Model of two streams: `config.model.*`": settings(TwoStreamConfig),
+    "Model: `config.model.*`": without(settings(ModelConfig), "attention"),
+    "Attention: `config.model.attention.*`": settings(AttentionConfig),
+    "Model of two streams: `config.model.*`": without(settings(TwoStreamConfig), "attention"),
     "Objectives": options(),
     "Training: `config.train.*`": without(settings(TrainConfig), "mesh")
     | settings(MeshConfig, "mesh.")
@@ -69,6 +72,7 @@ def test_every_setting_has_its_row_and_its_default(section):
 
 
 PLACES = [("Model: `config.model.*`", *item) for item in CHOICES.items()]
+PLACES += [("Attention: `config.model.attention.*`", *item) for item in attention_config.CHOICES.items()]
 PLACES += [("Model of two streams: `config.model.*`", *item) for item in two_stream_config.CHOICES.items()]
 
 

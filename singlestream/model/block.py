@@ -13,7 +13,8 @@ from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.attend import attend, merge_heads, split_heads
+from singlestream.model.attention.attend import merge_heads, split_heads
+from singlestream.model.attention.module import Attention
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer, zeros
 from singlestream.model.noise import drop_path, dropout, split_off
@@ -86,17 +87,29 @@ def layer_norm(
     )
 
 
+def attention(config: ModelConfig, width: int, num_heads: int, *, rngs: nnx.Rngs) -> Attention:
+    """Attention of the model's kind over projections of a width."""
+    return Attention(
+        config.attention,
+        num_heads,
+        width // num_heads,
+        rate=config.attention_dropout,
+        dtype=param_dtype(config),
+        rngs=rngs,
+    )
+
+
 class SelfAttention(nnx.Module):
     """Multi-head attention of the stream to itself; query, key and value projections are one array [D, 3, D]."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.num_heads, self.implementation = config.num_heads, config.attention
-        self.dtype, self.dropout_rate = compute_dtype(config), config.attention_dropout
+        self.num_heads, self.dtype = config.num_heads, compute_dtype(config)
         shape, kind = (config.width, config.width), param_dtype(config)
         init = initializer("dense", config)
         self.kernel = nnx.Param(jnp.stack([init(rngs.params(), shape, kind) for _ in range(3)], axis=1))
         self.bias = nnx.Param(zeros(rngs.params(), (3, config.width), kind))
         self.out = dense(config, config.width, config.width, rngs=rngs)
+        self.attend = attention(config, config.width, config.num_heads, rngs=rngs)
 
     def __call__(
         self,
@@ -106,12 +119,10 @@ class SelfAttention(nnx.Module):
         key: jax.Array | None = None,
         weights: bool = False,
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B H L L"] | None]:
-        """`key` is of the dropout of attention weights."""
+        """`key` is of the noise of attention weights."""
         q, k, v = self.project(x)
-        out, attention = attend(
-            q, k, v, visibility, implementation=self.implementation, rate=self.dropout_rate, key=key, weights=weights
-        )
-        return self.out(merge_heads(out)), attention
+        out, found = self.attend(q, k, v, visibility, key=key, weights=weights)
+        return self.out(merge_heads(out)), found
 
     def project(self, x: Float[Array, "B L D"]) -> list[Float[Array, "B L H C"]]:
         """Queries, keys and values."""
@@ -185,7 +196,7 @@ class Block(Residual):
             key: None switches all noise off.
             attention: called in place of the layer's own (`caching`).
         """
-        key, attention_key = split_off(key, self.attention.dropout_rate)
+        key, attention_key = split_off(key, self.attention.attend.noisy)
         keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
         branch, found = (attention or self.attention)(
             self.before(x, self.attention_norm), visibility, key=attention_key, weights=weights

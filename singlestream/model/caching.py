@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int32
 
 from singlestream.batch import TEXT, Array, Batch, Encoded, Text
-from singlestream.model.attention.attend import attend, merge_heads
+from singlestream.model.attention.attend import merge_heads
 from singlestream.model.block import Block, SelfAttention
 from singlestream.model.cross_attention import Memory
 from singlestream.model.single_stream import SingleStream
@@ -104,7 +104,7 @@ class _Remember:
     def __call__(self, x: Array, visibility: Visibility, **_: Any) -> tuple[Array, None]:
         q, k, v = self._attention.project(x)
         self.memory = Memory(k, v)
-        return self._attention.out(merge_heads(attend(q, k, v, visibility)[0])), None
+        return self._attention.out(merge_heads(self._attention.attend(q, k, v, visibility)[0])), None
 
 
 @dataclasses.dataclass
@@ -118,7 +118,7 @@ class Continue:
     def __call__(self, x: Array, visibility: Visibility, **_: Any) -> tuple[Array, None]:
         q, k, v = self.attention.project(x)
         self.memory = Memory(_put(self.memory.keys, k, self.place), _put(self.memory.values, v, self.place))
-        return self.attention.out(merge_heads(attend(q, *self.memory, visibility)[0])), None
+        return self.attention.out(merge_heads(self.attention.attend(q, *self.memory, visibility)[0])), None
 
 
 def _put(kept: Array, new: Array, place: Int32[Array, ""]) -> Array:

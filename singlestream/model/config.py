@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.positions import position_names
 
 # width, layers, heads, width of the feed-forward layer. `base` and `large` are BERT's and ViT's.
@@ -30,7 +31,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "layers": ("unrolled", "scan"),
     "remat": ("none", "dots", "full"),
     "dtype": ("float32", "bfloat16", "float64"),
-    "attention": ("auto", "plain"),
 }
 
 REGION_POSITIONS = ("boxes", "boxes7", "constant")  # encodings that read regions, not patches
@@ -99,7 +99,7 @@ class ModelConfig:
     layers: str = "unrolled"
     remat: str = "none"
     dtype: str = "float32"
-    attention: str = "auto"
+    attention: AttentionConfig = AttentionConfig()
 
     def __post_init__(self) -> None:
         for name, valid in CHOICES.items():

@@ -53,7 +53,7 @@ class ResidualCross(CrossAttention):
         weights: bool = False,
     ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
         """`visibility` is the reader's, `towards` the stream that is read."""
-        key, attention_key = split_off(key, self.attention_dropout_rate)
+        key, attention_key = split_off(key, self.attend.noisy)
         branch, attention = self.read(x, self.memory(other), visibility, key=attention_key, weights=weights)
         return self.norm(x + dropout(branch, self.dropout_rate, key)), attention
 

@@ -10,8 +10,8 @@ from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.attend import attend, merge_heads, split_heads
-from singlestream.model.block import dense
+from singlestream.model.attention.attend import merge_heads, split_heads
+from singlestream.model.block import attention, dense
 from singlestream.model.config import ModelConfig
 from singlestream.model.visibility import Visibility
 
@@ -35,11 +35,12 @@ class CrossAttention(nnx.Module):
     """
 
     def __init__(self, reader: ModelConfig, *, read_width: int, width: int, num_heads: int, rngs: nnx.Rngs):
-        self.num_heads, self.attention_dropout_rate = num_heads, reader.attention_dropout
+        self.num_heads = num_heads
         self.query = dense(reader, reader.width, width, rngs=rngs)
         self.key = dense(reader, read_width, width, rngs=rngs)
         self.value = dense(reader, read_width, width, rngs=rngs)
         self.out = dense(reader, width, reader.width, rngs=rngs)
+        self.attend = attention(reader, width, num_heads, rngs=rngs)
 
     def memory(self, other: Float[Array, "B K E"]) -> Memory:
         """What `read` reads of the other sequence."""
@@ -58,12 +59,12 @@ class CrossAttention(nnx.Module):
 
         Args:
             visibility: the reader's, `towards` the sequence that is read.
-            key: of the dropout of attention weights.
+            key: of the noise of attention weights.
         """
-        q, rate = split_heads(self.query(x), self.num_heads), self.attention_dropout_rate
-        out, attention = attend(q, *memory, visibility, rate=rate, key=key, weights=weights)
+        q = split_heads(self.query(x), self.num_heads)
+        out, found = self.attend(q, *memory, visibility, key=key, weights=weights)
         # Beside its own sequence a token may be alone; what it would read then hangs on how far the row is padded.
         reads = visibility.mask().any(-1)[:, :, None, None]
-        if attention is not None:
-            attention = jnp.where(reads.swapaxes(1, 2), attention, 0)
-        return self.out(merge_heads(jnp.where(reads, out, 0))), attention
+        if found is not None:
+            found = jnp.where(reads.swapaxes(1, 2), found, 0)
+        return self.out(merge_heads(jnp.where(reads, out, 0))), found

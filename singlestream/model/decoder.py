@@ -82,8 +82,8 @@ class DecoderBlock(Residual):
             weights: also return those over the picture.
             attention: called in place of the layer's self-attention (`cached_decoder`).
         """
-        key, own_key = split_off(key, self.attention.dropout_rate)
-        key, cross_key = split_off(key, self.cross.attention_dropout_rate)
+        key, own_key = split_off(key, self.attention.attend.noisy)
+        key, cross_key = split_off(key, self.cross.attend.noisy)
         keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
         branch, _ = (attention or self.attention)(self.before(x, self.attention_norm), sees.text, key=own_key)
         x = self.after(x, branch, self.attention_norm, depth_rate, keys[:2])

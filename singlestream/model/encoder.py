@@ -73,12 +73,13 @@ class Stack(nnx.Module):
         ]
 
     def layers(self, key: jax.Array | None = None) -> Any:
-        """What `run` takes of each layer, with a leading axis of layers: parameters, rate of stochastic depth, key."""
+        """What `run` takes of each layer, with a leading axis: parameters, rate of stochastic depth, key, number."""
         config = self.config
         return (
             nnx.split(self.blocks)[1],
             jnp.linspace(0.0, config.stochastic_depth, config.num_layers, dtype=jnp.float32),
             None if key is None else jax.random.split(key, config.num_layers),
+            jnp.arange(config.num_layers, dtype=jnp.int32),
         )
 
     def run(
@@ -98,9 +99,10 @@ class Stack(nnx.Module):
         graph = nnx.graphdef(self.blocks)
 
         def layer(x: Array, inputs: Any) -> tuple[Array, tuple[Array, Array | None]]:
-            params, depth_rate, key = inputs
+            params, depth_rate, key, number = inputs
             block = nnx.merge(graph, params)
-            x, weights = block(x, *reads, depth_rate=depth_rate, key=key, weights=attention)
+            seen = (read.in_layer(number) if isinstance(read, Visibility) else read for read in reads)
+            x, weights = block(x, *seen, depth_rate=depth_rate, key=key, weights=attention)
             return x, (x, weights)
 
         layer = rematerialised(layer, self.config)

@@ -25,12 +25,12 @@ def drop_path(x: Float[Array, "B L D"], rate: Float[Array, ""], key: jax.Array |
     return jnp.where(keep, x / (1.0 - rate).astype(x.dtype), 0)
 
 
-def split_off(key: jax.Array | None, rate: float) -> tuple[jax.Array | None, jax.Array | None]:
-    """The key for all other noise, and one for noise of this rate.
+def split_off(key: jax.Array | None, wanted: bool) -> tuple[jax.Array | None, jax.Array | None]:
+    """The key for all other noise, and one for this noise, where it is wanted.
 
-    At rate 0 the first is the key itself, so that a model without this noise draws the same as if it did not exist.
+    Where it is not, the first is the key itself: a model without this noise draws the same as if it did not exist.
     """
-    if key is None or rate == 0.0:
+    if key is None or not wanted:
         return key, None
     rest, own = jax.random.split(key)
     return rest, own

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Int32
 
-from singlestream.batch import Batch, BatchError, Encoded, Spec, Stream, check_batch, without_text
+from singlestream.batch import Array, Batch, BatchError, Encoded, Patches, Size, Spec, Stream, check_batch, without_text
 from singlestream.model.config import ModelConfig
 from singlestream.model.decoder import Decoder, Sees, of_image, of_text
 from singlestream.model.embed import StreamEmbed
@@ -129,6 +130,8 @@ class SingleStream(nnx.Module):
         """Who sees whom in the stream that `embed` made of a batch."""
         text, length = batch.text, stream.segments.shape[1]
         return Visibility(
+            where=_where(batch, length),
+            token=jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), stream.segments.shape),
             segments=stream.segments,
             part=stream.part,
             modality=stream.modality,
@@ -137,6 +140,16 @@ class SingleStream(nnx.Module):
             num_text=text.ids.shape[1],
             slots=text.slots,
         )
+
+
+def _where(batch: Batch, length: Size) -> Int32[Array, "B L 3"] | None:
+    """`Visibility.where` of a stream of so many tokens; None where the image tokens are regions."""
+    text, image = batch.text, batch.image
+    if not isinstance(image, Patches):
+        return None
+    places = jnp.concatenate([jnp.asarray(image.index)[..., None], image.yx], axis=-1)
+    before = text.ids.shape[1]
+    return jnp.pad(places, ((0, 0), (before, length - before - places.shape[1]), (0, 0)))
 
 
 def _check_reads_words(config: ModelConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.config import ModelConfig
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -107,6 +108,7 @@ class TwoStreamConfig:
     layers: str = "unrolled"  # of the stacks of one stream; cross layers are always unrolled
     remat: str = "none"
     dtype: str = "float32"
+    attention: AttentionConfig = AttentionConfig()  # within the streams and between them
 
     def __post_init__(self) -> None:
         for name in ("cross_after_text", "cross_after_image"):
@@ -209,6 +211,7 @@ class TwoStreamConfig:
             layers=self.layers,
             remat=self.remat,
             dtype=self.dtype,
+            attention=self.attention,
         )
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Float, Int32
 
 from singlestream.batch import IMAGE, TEXT, Array, Size
+
+FIELDS = ("segments", "part", "modality", "place", "where", "token")  # what is known of each token
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("segments", "part", "modality", "place", "keys"),
+    data_fields=(*FIELDS, "keys", "layer", "perturbation"),
     meta_fields=("direction", "num_text", "slots"),
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,24 +53,45 @@ class Visibility:
     part: Int32[Array, "B L"]
     modality: Int32[Array, "B L"]
     place: Int32[Array, "B L"] | None = None  # of a token in its text; read where the direction is `causal`
+    where: Int32[Array, "B L 3"] | None = None  # (picture, row, column) of an image token in its example, else 0
+    token: Int32[Array, "B L"] | None = None  # number of a token in its row: what tells a query's own key
     direction: str = "full"
     num_text: Size = 0
     slots: int = 1
     keys: Visibility | None = None
+    layer: Int32[Array, ""] | None = None  # number of the layer that asks; None outside of a stack
+    # Added to the attention weights of every layer: zeros, to differentiate with respect to the weights.
+    perturbation: Float[Array, "layers B H Q K"] | None = None
 
     def towards(self, keys: Visibility) -> Visibility:
         """The same rule for queries of this stream over keys of another: cross attention."""
         return dataclasses.replace(self, keys=keys)
 
+    @property
+    def read(self) -> Visibility:
+        """The stream that is read: this one, or another (`towards`)."""
+        return self if self.keys is None else self.keys
+
     def of_text(self) -> Visibility:
         """The same rule over the text tokens alone."""
-        text = {name: getattr(self, name)[:, : self.num_text] for name in ("segments", "part", "modality")}
-        place = None if self.place is None else self.place[:, : self.num_text]
-        return dataclasses.replace(self, place=place, **text)
+        return self.each(lambda x: x[:, : self.num_text])
+
+    def in_layer(self, number: Int32[Array, ""]) -> Visibility:
+        """The same rule, asked in a layer of this number."""
+        return dataclasses.replace(self, layer=number)
+
+    def at(self, index: Int32[Array, "B M"]) -> Visibility:
+        """The same rule over the tokens of these numbers alone."""
+        return self.each(lambda x: jax.vmap(lambda row, chosen: row[chosen])(x, index))
+
+    def each(self, change: Callable[[Array], Array]) -> Visibility:
+        """The same rule over other tokens: what is known of each, changed alike."""
+        known = {name: x for name in FIELDS if (x := getattr(self, name)) is not None}
+        return dataclasses.replace(self, **{name: change(x) for name, x in known.items()})
 
     def mask(self, queries: slice = slice(None), keys: slice = slice(None)) -> Bool[Array, "B Q K"]:
         """True where a query sees a key; for a stretch of queries and keys, or the whole stream."""
-        read = self if self.keys is None else self.keys
+        read = self.read
         q_segments, k_segments = self.segments[:, queries, None], read.segments[:, None, keys]
         q_part, k_part = self.part[:, queries, None], read.part[:, None, keys]
         seen = (q_segments == k_segments) & (k_segments != 0) & ((k_part == 0) | (k_part == q_part))

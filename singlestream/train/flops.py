@@ -46,14 +46,14 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
     if isinstance(config, TwoStreamConfig):
         return 3.0 * 2.0 * rows * _two_streams(config, num_text, num_image)
     if config.decoder_layers:
-        slots = batch.text.slots if is_slotted(config.attention, "causal", batch.text.slots) else 1
+        slots = batch.text.slots if is_slotted(config.attention.implementation, "causal", batch.text.slots) else 1
         alone = num_text * (num_text // slots)
         layers = config.num_layers * _layer(config, num_image, num_image**2)
         layers += config.decoder_layers * _decoder_layer(config, num_text, alone, num_image)
         return 3.0 * 2.0 * rows * (layers + num_image * _stem(config, batch))
     length = num_text + num_image
     scores, alone = length**2, num_text**2
-    if is_slotted(config.attention, config.direction, batch.text.slots):
+    if is_slotted(config.attention.implementation, config.direction, batch.text.slots):
         alone = num_text * (num_text // batch.text.slots)
         scores = alone + num_text * num_image + num_image**2
     both = _layer(config, length, scores)

@@ -13,6 +13,7 @@ from PIL import Image
 import singlestream as ss
 from singlestream.config import DataConfig
 from singlestream.evaluate import evaluate
+from singlestream.interop import training
 from singlestream.train import loop
 from singlestream.train.sharding import make_mesh
 from tests.interop.toy_vilt import write_vilt
@@ -105,7 +106,7 @@ def test_pairs_from_published_weights(folder, tmp_path):
         data=dataclasses.replace(shipped.data, **rows),
         train=dataclasses.replace(shipped.train, **steps, checkpoint_every=1, cache_dir="none"),
     )
-    results = loop.train(config, tmp_path / "run")
+    results = loop.train(config, tmp_path / "run", training)
     assert np.isfinite(results["nlvr/loss"])
     model = ss.load(tmp_path / "run")
     assert model.config.model.num_images == 1 and model.heads["nlvr2"].head.source == "pairs"

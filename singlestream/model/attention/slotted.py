@@ -71,14 +71,7 @@ def _slot_mask(visibility: Visibility, slot: int) -> Array:
     """[B, slots, slot, slot]: who sees whom within each slot."""
 
     def within(x: Array) -> Array:
-        return x[:, : visibility.num_text].reshape(-1, slot)
+        return x[:, : visibility.num_text].reshape(-1, slot, *x.shape[2:])
 
-    each = Visibility(
-        segments=within(visibility.segments),
-        part=within(visibility.part),
-        modality=within(visibility.modality),
-        place=None if visibility.place is None else within(visibility.place),
-        direction=visibility.direction,
-        num_text=slot,
-    )
+    each = visibility.each(within)
     return each.mask().reshape(-1, visibility.slots, slot, slot)

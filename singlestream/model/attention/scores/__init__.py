@@ -1,0 +1,1 @@
+"""How a query scores a key: one file a score (see `singlestream.model.attention`)."""

@@ -1,0 +1,1 @@
+"""Which keys a query reads, and how much of each: one file a selection (see `singlestream.model.attention`)."""
