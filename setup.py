@@ -35,6 +35,7 @@ EXTRAS = {
     "dev": [
         "beartype>=0.22",
         "hypothesis>=6.130",
+        "matplotlib>=3.10",  # the figures of lab/
         "mypy>=1.18",
         "pdoc>=15",
         "pre-commit>=4",

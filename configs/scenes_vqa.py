@@ -14,6 +14,9 @@ The variants, of 10,000 steps: `no_locate` 0.584 and 0.405 (colour 0.77, shape 0
 chance); `no_where`, never asked where things lie, 0.996 and 0.990 of the other five kinds, yes/no relations 1.000 and
 0.998 among them. Share of named words whose strongest patch lies in the true box, on `test`: 0.962 with `locate`, 0.311
 without, 0.946 without "where", chance 0.073.
+With a head that is taught to point (`objectives/align.py`: its attention at a naming word goes to what the word names):
+    python train.py --config=configs/scenes_vqa.py:align --workdir=runs/align
+Expected: pointing of 0.97 or more; not measured yet.
 """
 
 import ml_collections
@@ -32,6 +35,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.objectives = {"vqa": 1.0}
     elif variant == "no_where":
         config.data.kinds = KINDS
+    elif variant == "align":
+        config.objectives = {**config.objectives, "align": 1.0}
+        config.objective_options = {"align": {"layer": 3}}
     elif variant:
-        raise ValueError(f"configs/scenes_vqa.py:{variant}: the variants are no_locate and no_where")
+        raise ValueError(f"configs/scenes_vqa.py:{variant}: the variants are align, no_locate and no_where")
     return config

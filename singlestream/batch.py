@@ -30,7 +30,7 @@ else:
     Array = jax.Array | np.ndarray
     Size = Any  # no int while `singlestream.program` lowers a model for batches of every size
 
-TEXT, IMAGE = 0, 1  # values of Stream.modality
+TEXT, IMAGE, EXTRA = 0, 1, 2  # values of Stream.modality; EXTRA: bottlenecks, which are of neither
 
 
 class BatchError(ValueError):
@@ -164,6 +164,8 @@ class Encoded:
     """What a model returns: final states by modality, one `pooled` vector an example.
 
     `extra` holds what only some models have: `image_cls` [B, K, D], the states of the images' class tokens;
+    `bottlenecks` [B, K, E, D], those of an example's bottlenecks; `modality_weights` [B, K, 2], the shares of text and
+    image in `pooled`; `channel_gates` [B, L, D], what the stream was multiplied by before the layers on both;
     `second_last` [B, K, D], those of each text's last token but one; `decoder` [B, T, D], those of text tokens in a
     decoder, beside which the encoder has read no text.
     `hidden[i]` is the state [B, L, D] after layer i + 1 (of the unrolled or stacked layers). `attention` is filled

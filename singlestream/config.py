@@ -17,6 +17,7 @@ from typing import Any
 
 import ml_collections
 
+from singlestream.model.attention.config import AttentionConfig as AttentionConfig
 from singlestream.model.config import ModelConfig as ModelConfig
 from singlestream.model.two_stream_config import ModelSettings as ModelSettings
 from singlestream.model.two_stream_config import TwoStreamConfig as TwoStreamConfig
@@ -246,7 +247,7 @@ class Config:
                 "(pictures alone come from one of config.data.corpora)"
             )
         reads = self.model.inputs
-        if self.data.texts_per_row > 1 and reads.direction == "full" and not self.data.copies:
+        if self.data.texts_per_row > 1 and reads.picture_reads_text and not self.data.copies:
             raise ConfigError(
                 f"config.data.texts_per_row={self.data.texts_per_row} needs a single stream with "
                 "config.model.direction='prefix': else the picture reads its text, so texts cannot share one; with "

@@ -200,8 +200,10 @@ def _answers_fn(graphdef: Any, config: Config, count: int) -> Any:
 
 
 def _has_pointing(model: Model) -> bool:
-    # With several pictures an example, boxes speak of the first alone (`data.targets`).
-    return model.processor.mentions and model.processor.model.num_images == 1
+    # With several pictures an example, boxes speak of the first alone (`data.targets`). Late fusion has no layer in
+    # which a word could point.
+    reads = model.processor.model
+    return model.processor.mentions and reads.num_images == 1 and reads.depth > 0
 
 
 def _count_fn(model: Model) -> CountFn:

@@ -16,9 +16,9 @@ from singlestream.batch import Batch, Patches, Regions
 from singlestream.config import ModelConfig, ModelSettings
 from singlestream.data.processor import Processor
 from singlestream.data.record import Record, Sentence
-from singlestream.explain.pointing import image_to_text, text_to_image
 from singlestream.explain.report import Curve, Example, PointingResult, Report, ResultRow, Share, Word
 from singlestream.explain.scores import CalibrationBin, calibration
+from singlestream.model.maps import image_to_text, text_to_image
 from singlestream.train.metrics import read_rows
 
 NUM_EACH = 12  # examples of right and of wrong answers
@@ -66,7 +66,7 @@ def _facts(found: Evaluation) -> list[tuple[str, str]]:
             "a picture is",
             f"at most {config.data.max_patches} {'regions' if reads.image_stem == 'regions' else patches}",
         ),
-        ("the picture reads", "itself and the words" if reads.direction == "full" else "itself, not the words"),
+        ("the picture reads", "itself and the words" if reads.picture_reads_text else "itself, not the words"),
         ("trained for", f"{config.train.num_steps:,} steps of {config.train.batch_size} rows"),
         ("seed", str(config.seed)),
     ]
@@ -165,8 +165,8 @@ def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]
     data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0)
     processor = dataclasses.replace(model.processor, data=data)
     records = [found.source[each.record] for each in shown]
-    if not all(record.images for record in records):
-        return []  # region features alone: there is no picture to show
+    if not all(record.images for record in records) or not model.config.model.inputs.depth:
+        return []  # region features alone: there is no picture to show; late fusion: there is no attention
     batch = processor.batch([processor.row([(r, [each.sentence])]) for r, each in zip(records, shown, strict=True)])
 
     @jax.jit
@@ -177,7 +177,7 @@ def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]
         return text_to_image(weights, batch=batch), image_to_text(weights, batch=batch)
 
     to_image, to_text = jax.device_get(maps(model.params, batch))
-    reads = model.config.model.inputs.direction == "full"
+    reads = model.config.model.inputs.picture_reads_text
     return [
         _example(processor, each, record, batch, i, to_image[:, i], to_text[:, i] if reads else None)
         for i, (each, record) in enumerate(zip(shown, records, strict=True))

@@ -26,6 +26,19 @@ def wilson_interval(hits: int | float, count: int) -> tuple[float, float]:
     return (0.0 if hits == 0 else middle - half), (1.0 if hits == count else middle + half)
 
 
+def bootstrap_interval(values: Float[np.ndarray, " examples"], *, draws: int = 2000) -> tuple[float, float]:
+    """95% interval of the mean of one value an example, by the percentiles of resampled means (Efron 1979).
+
+    The draws are the same each time. Of one example, or none, nothing is known: (-inf, inf).
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return -math.inf, math.inf
+    chosen = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
+    low, high = np.percentile(values[chosen].mean(-1), (2.5, 97.5))
+    return float(low), float(high)
+
+
 def auroc(scores: Float[np.ndarray, " examples"], positive: Bool[np.ndarray, " examples"]) -> float:
     """Area under the ROC curve: the share of pairs of a positive and a negative that the scores rank so; ties are half.
 

@@ -146,27 +146,38 @@ class FeedForward(nnx.Module):
 
 
 class Residual(nnx.Module):
-    """How a layer adds its branches f: pre-LN (x + f(LN x), as in ViT) or post-LN (LN(x + f x), as in BERT)."""
+    """How a layer adds its branches f.
+
+    Pre-LN (x + f(LN x), as in ViT), post-LN (LN(x + f x), as in BERT), or sandwich (x + LN(f(LN x)); CogView, Ding et
+    al. 2021, section 2.4), in which no branch can outgrow the others.
+    """
 
     def __init__(self, config: ModelConfig):
-        self.pre, self.dropout_rate, self.has_depth = config.norm == "pre", config.dropout, config.stochastic_depth > 0
+        self.norm, self.dropout_rate, self.has_depth = config.norm, config.dropout, config.stochastic_depth > 0
 
     def before(self, x: Float[Array, "B L D"], norm: nnx.LayerNorm) -> Float[Array, "B L D"]:
         """What a branch reads."""
-        return norm(x) if self.pre else x
+        return x if self.norm == "post" else norm(x)
 
     def after(
         self,
         x: Float[Array, "B L D"],
         branch: Float[Array, "B L D"],
         norm: nnx.LayerNorm,
+        out_norm: nnx.LayerNorm | None,
         depth_rate: Float[Array, ""],
         keys: Sequence[jax.Array | None],
     ) -> Float[Array, "B L D"]:
         """`x` with the branch added; `keys` are of dropout and of stochastic depth."""
+        branch = branch if out_norm is None else out_norm(branch)
         branch = dropout(branch, self.dropout_rate, keys[0])
         x = x + (drop_path(branch, depth_rate, keys[1]) if self.has_depth else branch)
-        return x if self.pre else norm(x)
+        return norm(x) if self.norm == "post" else x
+
+
+def out_norm(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.LayerNorm | None:
+    """The LayerNorm of what a branch adds, which only a sandwich has."""
+    return layer_norm(config, rngs=rngs) if config.norm == "sandwich" else None
 
 
 class Block(Residual):
@@ -178,6 +189,7 @@ class Block(Residual):
         self.attention = SelfAttention(config, rngs=rngs)
         self.mlp_norm = layer_norm(config, rngs=rngs)
         self.mlp = FeedForward(config, rngs=rngs)
+        self.attention_out_norm, self.mlp_out_norm = (out_norm(config, rngs=rngs) for _ in range(2))
 
     def __call__(
         self,
@@ -201,6 +213,7 @@ class Block(Residual):
         branch, found = (attention or self.attention)(
             self.before(x, self.attention_norm), visibility, key=attention_key, weights=weights
         )
-        x = self.after(x, branch, self.attention_norm, depth_rate, keys[:2])
-        x = self.after(x, self.mlp(self.before(x, self.mlp_norm)), self.mlp_norm, depth_rate, keys[2:])
+        x = self.after(x, branch, self.attention_norm, self.attention_out_norm, depth_rate, keys[:2])
+        branch = self.mlp(self.before(x, self.mlp_norm))
+        x = self.after(x, branch, self.mlp_norm, self.mlp_out_norm, depth_rate, keys[2:])
         return x, found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from singlestream.batch import Array, Patches, Regions
 
@@ -16,6 +16,21 @@ def token_boxes(image: Patches | Regions) -> Float[Array, "B N 4"]:
         return jnp.asarray(image.boxes)
     corner, grid = jnp.asarray(image.yx)[..., ::-1], jnp.maximum(jnp.asarray(image.grid)[..., ::-1], 1)
     return jnp.concatenate([corner / grid, (corner + 1) / grid], axis=-1)
+
+
+def centres(image: Patches | Regions) -> Float[Array, "B N 2"]:
+    """Centre (x, y) of each image token in [0, 1] of its picture."""
+    if isinstance(image, Patches):
+        return (jnp.asarray(image.yx)[..., ::-1] + 0.5) / jnp.maximum(jnp.asarray(image.grid)[..., ::-1], 1)
+    boxes = jnp.asarray(image.boxes)
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def inside(points: Float[Array, "B N 2"], boxes: Float[Array, "B T M 4"]) -> Bool[Array, "B T N"]:
+    """Whether each point lies in one of a token's boxes (x0, y0, x1, y1); a box of zeros holds nothing."""
+    points, boxes = points[:, None, :, None, :], boxes[:, :, None]
+    within = (points >= boxes[..., :2]) & (points < boxes[..., 2:])
+    return within.all(-1).any(-1)
 
 
 def centre_and_size(boxes: Float[Array, "*S 4"]) -> Float[Array, "*S 4"]:

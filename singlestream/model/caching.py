@@ -31,6 +31,7 @@ class Cache(NamedTuple):
     part: Int32[Array, "R L"]
     modality: Int32[Array, "R L"]
     place: Int32[Array, "R L"]
+    where: Int32[Array, "R L 3"] | None
 
 
 class CachedText:
@@ -56,9 +57,9 @@ class CachedText:
         """
         model = self._model
         model.check(batch)
-        stream = model.embed(batch)
+        stream = model.embed(batch, direction=CAUSAL)
         sees = model.sees(batch, stream, CAUSAL)
-        x, layers = stream.x, []
+        x, layers = model.enter(stream, sees)[0], []
         for block in self._blocks:
             read = _Remember(block.attention)
             x, _ = block(x, sees, depth_rate=self._depth, attention=read)
@@ -66,7 +67,7 @@ class CachedText:
         empty = jnp.zeros_like(batch.text.segments)
         room = empty.shape[1]
         segments = jnp.concatenate([empty, stream.segments[:, room:]], axis=1)
-        return Cache(tuple(layers), segments, stream.part, stream.modality, jnp.zeros_like(segments))
+        return Cache(tuple(layers), segments, stream.part, stream.modality, jnp.zeros_like(segments), sees.where)
 
     def next_token(
         self, cache: Cache, last: Int32[Array, " R"], place: Int32[Array, ""]
@@ -82,8 +83,10 @@ class CachedText:
         )
         x = model.embed.of_text(Text(ids=last[:, None], positions=here, types=0 * ones))
         who = {"segments": ones, "part": 0 * ones, "modality": ones * TEXT, "place": here}
-        keys = Visibility(segments=cache.segments, part=cache.part, modality=cache.modality, place=cache.place)
-        sees = Visibility(**who, direction=CAUSAL).towards(keys)
+        where = None if cache.where is None else jnp.full_like(cache.where[:, :1], -1)  # as of any word
+        known = ("segments", "part", "modality", "place", "where")
+        keys = Visibility(**{name: getattr(cache, name) for name in known})
+        sees = Visibility(**who, where=where, direction=CAUSAL).towards(keys)
         layers = []
         for block, memory in zip(self._blocks, cache.layers, strict=True):
             read = Continue(block.attention, memory, place)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from singlestream.model.attention.config import AttentionConfig
+from singlestream.model.attention.config import AttentionConfig, check_selection
+from singlestream.model.directions import DIRECTIONS, check_direction, check_pooling, picture_reads_text, words_meet
+from singlestream.model.encoders import encoder_names
+from singlestream.model.fusion_checks import check_fusion
+from singlestream.model.joins import join_names
 from singlestream.model.positions import position_names
 
 # width, layers, heads, width of the feed-forward layer. `base` and `large` are BERT's and ViT's.
@@ -17,9 +21,12 @@ SIZES: dict[str, tuple[int, int, int, int]] = {
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "norm": ("pre", "post"),
+    "norm": ("pre", "post", "sandwich"),
     "activation": ("gelu", "gelu_tanh", "relu"),
-    "direction": ("full", "prefix", "causal"),
+    "direction": DIRECTIONS,
+    "text_encoder": encoder_names("text"),
+    "image_encoder": encoder_names("image"),
+    "join": join_names(),
     "text_positions": position_names("text"),
     "image_positions": position_names("image"),
     "position_init": ("normal", "fourier"),
@@ -37,10 +44,11 @@ REGION_POSITIONS = ("boxes", "boxes7", "constant")  # encodings that read region
 
 # The least that a number can be.
 LEAST: dict[str, int] = {
-    **dict.fromkeys(("width", "num_layers", "num_heads", "mlp_dim", "max_text_length", "num_token_types"), 1),
-    **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim"), 1),
+    **dict.fromkeys(("width", "num_heads", "mlp_dim", "max_text_length", "num_token_types"), 1),
+    **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim", "text_period"), 1),
     **dict.fromkeys(("norm_eps", "embed_norm_eps", "embed_std", "patch_margin", "first_image_type"), 0),
-    **dict.fromkeys(("late_layers", "decoder_layers"), 0),
+    **dict.fromkeys(("num_layers", "late_layers", "decoder_layers", "text_layers", "image_layers"), 0),
+    **dict.fromkeys(("hops", "bottlenecks", "channel_gate"), 0),
 }
 
 
@@ -49,7 +57,7 @@ class ModelConfig:
     """A single-stream encoder. Every field is a key `config.model.*`."""
 
     width: int = 96
-    num_layers: int = 4
+    num_layers: int = 4  # on text and image; 0: none (late fusion)
     # So many more layers on text and image, after `num_layers` on the text alone (VisualBERT without early fusion); 0:
     # all layers read both.
     late_layers: int = 0
@@ -71,9 +79,20 @@ class ModelConfig:
     stochastic_depth: float = 0.0  # of the last layer; grows linearly from 0
     # `prefix`: the picture reads itself, a text reads itself and the picture. Needed for several texts a picture.
     # `causal`: moreover a text token reads no later one, as for captions.
+    # The others are told in `visibility.Visibility`.
     direction: str = "full"
+    hops: int = 0  # with `multi_hop`: layers that go across, the last ones
+    bottlenecks: int = 0  # with `bottleneck`: learned tokens an example, through which alone the modalities meet
+
+    # Layers that read one modality alone, before `num_layers` on both: which kind, and how many.
+    text_encoder: str = "none"
+    text_layers: int = 0
+    image_encoder: str = "none"
+    image_layers: int = 0
+    channel_gate: int = 0  # reduction ratio of the gates that scale channels by what is in both modalities; 0: none
 
     text_positions: str = "learned"
+    text_period: int = 8  # of `periodic` text positions
     max_text_length: int = 64
     num_token_types: int = 2
     # What is added for the modality: `both`: text and image; `pictures`: text, first picture, second, ... in one table
@@ -96,6 +115,7 @@ class ModelConfig:
 
     pooling: str = "cls"
     pooler: bool = False  # a dense layer with tanh over the pooled vector, as BERT has
+    join: str = "none"  # of the pooled text with the mean of its image tokens; `none`: the text alone
     layers: str = "unrolled"
     remat: str = "none"
     dtype: str = "float32"
@@ -114,6 +134,13 @@ class ModelConfig:
             raise ValueError(
                 f"config.model.width={self.width} is not divisible by config.model.num_heads={self.num_heads}"
             )
+        size = self.width // self.num_heads
+        if self.attention.relative == "rope" and size % 4:
+            raise ValueError(
+                f"config.model.attention.relative='rope' does not go with config.model.width={self.width} and "
+                f"config.model.num_heads={self.num_heads}: heads of {size} channels, which rows and columns of a "
+                "picture cannot turn in pairs, half of them each; take a multiple of 4"
+            )
         for name in ("dropout", "attention_dropout", "stochastic_depth"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"config.model.{name}={getattr(self, name)}: must be in [0, 1)")
@@ -123,6 +150,15 @@ class ModelConfig:
                 f"{self.late_layers}: the decoder reads a picture that was encoded without a text"
             )
         self._check_image()
+        check_selection(
+            self.attention,
+            image_stem=self.image_stem,
+            direction=self.direction,
+            decoder_layers=self.decoder_layers,
+        )
+        check_direction(self)
+        check_fusion(self)
+        check_pooling(self)
         object.__setattr__(self, "image_grid", tuple(self.image_grid))
 
     def _check_image(self) -> None:
@@ -131,11 +167,6 @@ class ModelConfig:
             raise ValueError(
                 f"config.model.image_positions={self.image_positions!r} does not go with config.model.image_stem="
                 f"{self.image_stem!r}: regions have {', '.join(REGION_POSITIONS)} or none, patches any of the others"
-            )
-        if self.image_cls and self.direction != "full":
-            raise ValueError(
-                f"config.model.image_cls=True does not go with config.model.direction={self.direction!r}: texts that "
-                "share a picture have no class token of their own"
             )
         last = self.first_image_type + self.num_images
         if self.modality == "image" and last > self.num_token_types:
@@ -152,6 +183,23 @@ class ModelConfig:
         width, num_layers, num_heads, mlp_dim = SIZES[size]
         sizes = dict(width=width, num_layers=num_layers, num_heads=num_heads, mlp_dim=mlp_dim)
         return cls(**{**sizes, **changes})
+
+    def alone(self, num_layers: int) -> ModelConfig:
+        """The settings of so many layers that read one modality alone."""
+        zero = ("late_layers", "decoder_layers", "hops", "bottlenecks", "text_layers", "image_layers", "channel_gate")
+        without: dict[str, Any] = dict.fromkeys(zero, 0)
+        without |= dict.fromkeys(("text_encoder", "image_encoder", "join"), "none")
+        return dataclasses.replace(self, num_layers=num_layers, direction="prefix", image_cls=False, **without)
+
+    @property
+    def picture_reads_text(self) -> bool:
+        """Whether image tokens read the text; if not, several texts can share a picture."""
+        return picture_reads_text(self)
+
+    @property
+    def words_meet(self) -> bool:
+        """Whether the first token of a text reads its words, also where there is no picture."""
+        return words_meet(self)
 
     @property
     def depth(self) -> int:

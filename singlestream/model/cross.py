@@ -28,10 +28,12 @@ class Streams(NamedTuple):
 
 
 class Sees(NamedTuple):
-    """Who sees whom, within each stream; `a.towards(b)` says it across."""
+    """Who sees whom, within each stream and across, by the names of attention weights."""
 
     text: Visibility
     image: Visibility
+    text_to_image: Visibility
+    image_to_text: Visibility
 
 
 class ResidualCross(CrossAttention):
@@ -75,8 +77,8 @@ class SharedCross(nnx.Module):
         self, x: Streams, sees: Sees, *, key: jax.Array | None = None, weights: bool = False
     ) -> tuple[Streams, Weights]:
         keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
-        text, to_image = self.attention(x.text, x.image, sees.text.towards(sees.image), key=keys[0], weights=weights)
-        image, to_text = self.attention(x.image, x.text, sees.image.towards(sees.text), key=keys[1], weights=weights)
+        text, to_image = self.attention(x.text, x.image, sees.text_to_image, key=keys[0], weights=weights)
+        image, to_text = self.attention(x.image, x.text, sees.image_to_text, key=keys[1], weights=weights)
         none = jnp.zeros(())  # these layers know no stochastic depth
         text, own_text = self.text(text, sees.text, depth_rate=none, key=keys[2], weights=weights)
         image, own_image = self.image(image, sees.image, depth_rate=none, key=keys[3], weights=weights)
@@ -121,8 +123,8 @@ class PairedCross(nnx.Module):
         self, x: Streams, sees: Sees, *, key: jax.Array | None = None, weights: bool = False
     ) -> tuple[Streams, Weights]:
         keys = (None, None) if key is None else jax.random.split(key)
-        text, to_image = self.text(x.text, x.image, sees.text.towards(sees.image), key=keys[0], weights=weights)
-        image, to_text = self.image(x.image, x.text, sees.image.towards(sees.text), key=keys[1], weights=weights)
+        text, to_image = self.text(x.text, x.image, sees.text_to_image, key=keys[0], weights=weights)
+        image, to_text = self.image(x.image, x.text, sees.image_to_text, key=keys[1], weights=weights)
         return Streams(text, image), {"text_to_image": to_image, "image_to_text": to_text} if weights else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -40,7 +41,9 @@ class CrossAttention(nnx.Module):
         self.key = dense(reader, read_width, width, rngs=rngs)
         self.value = dense(reader, read_width, width, rngs=rngs)
         self.out = dense(reader, width, reader.width, rngs=rngs)
-        self.attend = attention(reader, width, num_heads, rngs=rngs)
+        # Two sequences have no places in common that `relative` could tell apart.
+        kind = dataclasses.replace(reader.attention, relative="none")
+        self.attend = attention(dataclasses.replace(reader, attention=kind), width, num_heads, rngs=rngs)
 
     def memory(self, other: Float[Array, "B K E"]) -> Memory:
         """What `read` reads of the other sequence."""

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import IMAGE, TEXT, Array, Patches, Regions, Text
-from singlestream.model.block import FeedForward, Residual, SelfAttention, layer_norm
+from singlestream.model.block import FeedForward, Residual, SelfAttention, layer_norm, out_norm
 from singlestream.model.config import ModelConfig
 from singlestream.model.cross_attention import CrossAttention, Memory
 from singlestream.model.encoder import Stack
@@ -61,6 +61,8 @@ class DecoderBlock(Residual):
         self.cross = CrossAttention(config, **sizes, rngs=rngs)
         self.mlp_norm = layer_norm(config, rngs=rngs)
         self.mlp = FeedForward(config, rngs=rngs)
+        norms = (out_norm(config, rngs=rngs) for _ in range(3))
+        self.attention_out_norm, self.cross_out_norm, self.mlp_out_norm = norms
 
     def __call__(
         self,
@@ -86,13 +88,14 @@ class DecoderBlock(Residual):
         key, cross_key = split_off(key, self.cross.attend.noisy)
         keys = [None] * 6 if key is None else list(jax.random.split(key, 6))
         branch, _ = (attention or self.attention)(self.before(x, self.attention_norm), sees.text, key=own_key)
-        x = self.after(x, branch, self.attention_norm, depth_rate, keys[:2])
+        x = self.after(x, branch, self.attention_norm, self.attention_out_norm, depth_rate, keys[:2])
         memory = image if isinstance(image, Memory) else self.cross.memory(image)
         branch, found = self.cross.read(
             self.before(x, self.cross_norm), memory, sees.image, key=cross_key, weights=weights
         )
-        x = self.after(x, branch, self.cross_norm, depth_rate, keys[2:4])
-        x = self.after(x, self.mlp(self.before(x, self.mlp_norm)), self.mlp_norm, depth_rate, keys[4:])
+        x = self.after(x, branch, self.cross_norm, self.cross_out_norm, depth_rate, keys[2:4])
+        branch = self.mlp(self.before(x, self.mlp_norm))
+        x = self.after(x, branch, self.mlp_norm, self.mlp_out_norm, depth_rate, keys[4:])
         return x, found
 
 

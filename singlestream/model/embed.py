@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float, Int32
 
-from singlestream.batch import IMAGE, TEXT, Array, Batch, BatchError, Patches, Regions, Spec, Stream, Text
+from singlestream.batch import EXTRA, IMAGE, TEXT, Array, Batch, BatchError, Patches, Regions, Spec, Stream, Text
 from singlestream.model.block import compute_dtype, dense, layer_norm, param_dtype
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer
@@ -191,14 +191,32 @@ class ClassToken(nnx.Module):
         return jnp.broadcast_to(token, (*examples.shape[:2], token.shape[-1]))
 
 
+class Bottlenecks(nnx.Module):
+    """E learned tokens for each example, of neither modality (MBT, Nagrani et al. 2021, section 3.2)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        shape = (config.bottlenecks, config.width)
+        self.token = nnx.Param(initializer("token", config)(rngs.params(), shape, param_dtype(config)))
+
+    def __call__(self, examples: Int32[Array, "B K 2"], dtype: jnp.dtype) -> Float[Array, "B KE D"]:
+        token, (rows, count) = self.token[...].astype(dtype), examples.shape[:2]
+        every = jnp.broadcast_to(token, (rows, count, *token.shape))
+        return every.reshape(rows, count * token.shape[0], token.shape[1])
+
+
 class StreamEmbed(nnx.Module):
-    """Text and image as one `Stream`: [text tokens | image tokens | a class token an example, where there is one]."""
+    """Text and image as one `Stream`: [text tokens | image tokens | a class token an example | its bottlenecks].
+
+    Class tokens are there with `config.image_cls`, bottlenecks where the direction is `bottleneck`.
+    """
 
     def __init__(self, config: ModelConfig, spec: Spec, *, rngs: nnx.Rngs):
         self.dropout_rate, self.token_types = config.dropout, config.modality == "token_types"
         self.text = TextEmbed(config, spec, rngs=rngs)
         self.image = ImageEmbed(config, rngs=rngs)
         self.cls = ClassToken(config, rngs=rngs) if config.image_cls else None
+        self.direction = config.direction
+        self.bottlenecks = Bottlenecks(config, rngs=rngs) if config.bottlenecks else None
         self.modality = Modality(config, rngs=rngs)
         self.norm = embed_norm(config, config.embed_norm, rngs=rngs)
 
@@ -207,26 +225,34 @@ class StreamEmbed(nnx.Module):
         x = self.modality.text(self.text(text))
         return x if self.norm is None else self.norm(x)
 
-    def __call__(self, batch: Batch, *, key: jax.Array | None = None) -> Stream:
+    def __call__(self, batch: Batch, *, key: jax.Array | None = None, direction: str | None = None) -> Stream:
+        """The stream; `direction` as `SingleStream` takes it."""
         text, image = batch.text, batch.image
         token_type = self.text.type(jnp.ones((), jnp.int32)) if self.token_types else None
         parts = [self.modality.text(self.text(text)), self.modality.image(self.image(image, token_type), image.index)]
         if isinstance(image, Regions) and image.words is not None:
             parts[1] = parts[1] + self.text.of_words(image.words).astype(parts[1].dtype)
-        segments, part = [text.segments, image.segments], [text.part, image.part]
+        segments, part, modality = [text.segments, image.segments], [text.part, image.part], [TEXT, IMAGE]
         if self.cls is not None:
             x = self.cls(batch.examples, parts[0].dtype)
             parts.append(self.modality.image(x, _picture_of(batch.examples, image)))
             segments.append(batch.examples[..., 0])
             part.append(batch.examples[..., 1])
+            modality.append(IMAGE)
+        if self.bottlenecks is not None and (direction or self.direction) == "bottleneck":
+            parts.append(self.bottlenecks(batch.examples, parts[0].dtype))
+            count = self.bottlenecks.token.shape[0]
+            segments.append(jnp.repeat(batch.examples[..., 0], count, axis=1))
+            part.append(jnp.repeat(batch.examples[..., 1], count, axis=1))
+            modality.append(EXTRA)
         x = jnp.concatenate(parts, axis=1)
         x = x if self.norm is None else self.norm(x)
-        modality = [jnp.full(s.shape, IMAGE if i else TEXT, jnp.int32) for i, s in enumerate(segments)]
+        of = [jnp.full(s.shape, kind, jnp.int32) for kind, s in zip(modality, segments, strict=True)]
         return Stream(
             x=dropout(x, self.dropout_rate, key),
             segments=jnp.concatenate(segments, axis=1),
             part=jnp.concatenate(part, axis=1),
-            modality=jnp.concatenate(modality, axis=1),
+            modality=jnp.concatenate(of, axis=1),
         )
 
 

@@ -48,7 +48,7 @@ def rematerialised(layer: Callable[..., Any], config: ModelConfig) -> Callable[.
 
 
 class Stack(nnx.Module):
-    """`num_layers` blocks whose parameters carry a leading axis of layers, and pre-LN's last LayerNorm.
+    """`num_layers` blocks whose parameters carry a leading axis of layers, and the last LayerNorm, but in post-LN.
 
     Args:
         config: of each block, and how many there are.
@@ -58,7 +58,7 @@ class Stack(nnx.Module):
     def __init__(self, config: ModelConfig, make: Callable[[nnx.Rngs], nnx.Module], *, rngs: nnx.Rngs):
         self.config = config
         self.blocks = stacked(make, config.num_layers, rngs=rngs)
-        self.norm = layer_norm(config, rngs=rngs) if config.norm == "pre" else None
+        self.norm = None if config.norm == "post" else layer_norm(config, rngs=rngs)
 
     def finish(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         """The last LayerNorm, where there is one."""
@@ -134,6 +134,29 @@ class Encoder(Stack):
         """
         x, hidden, weights = self.run(self.layers(key), x, visibility, attention=attention)
         return self.finish(x), hidden, weights
+
+
+class NoLayers(Encoder):
+    """The encoder of late fusion: it has no layer, text and picture do not meet before they are pooled."""
+
+    def __init__(self, config: ModelConfig):
+        self.config, self.blocks, self.norm = config, None, None
+
+    def each(self) -> list[Any]:
+        return []
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        visibility: Visibility,
+        *,
+        key: jax.Array | None = None,
+        attention: bool = False,
+    ) -> tuple[Float[Array, "B L D"], Any, Float[Array, "0 B H L L"] | None]:
+        """The states as they are, and of none of the layers anything."""
+        rows, length = x.shape[:2]
+        weights = jnp.zeros((0, rows, self.config.num_heads, length, length)) if attention else None
+        return x, (), weights
 
 
 def _unrolled(layer: Any, x: Array, layers: Any) -> tuple[Array, tuple[Array, ...], Array | None]:

@@ -10,14 +10,13 @@ from jaxtyping import Bool, Float, Int32
 from singlestream.batch import Array, Batch, Patches, Regions
 from singlestream.model.block import dense
 from singlestream.model.cross import Streams
-from singlestream.model.pooling import tokens_of
+from singlestream.model.pooling import image_tokens_of, tokens_of
 from singlestream.model.two_stream_config import TwoStreamConfig
 
 
 def first_region(image: Patches | Regions, examples: Int32[Array, "B K 2"]) -> Bool[Array, "B K N"]:
     """True at the first region that an example sees: of its segment, and of its part or shared by all parts."""
-    part = (image.part[:, None, :] == examples[:, :, 1:]) | (image.part[:, None, :] == 0)
-    own = (image.segments[:, None, :] == examples[:, :, :1]) & part & (image.segments[:, None, :] != 0)
+    own = image_tokens_of(image, examples)
     return own & (jnp.cumsum(own, axis=-1) == 1)
 
 

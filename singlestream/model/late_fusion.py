@@ -41,10 +41,12 @@ class LateFusion(Encoder):
             0, in the layers that they pass by.
         """
         keys = (None, None) if key is None else jax.random.split(key)
-        image = x[:, visibility.num_text :]
-        text, early, own = super().__call__(
-            x[:, : visibility.num_text], visibility.of_text(), key=keys[0], attention=attention
-        )
+        image, first = x[:, visibility.num_text :], visibility.of_text()
+        if visibility.perturbation is not None:
+            of_text, change = slice(visibility.num_text), visibility.perturbation
+            first = first.perturbed(change[: self.config.num_layers, :, :, of_text, of_text])
+            visibility = visibility.perturbed(change[self.config.num_layers :])
+        text, early, own = super().__call__(x[:, : visibility.num_text], first, key=keys[0], attention=attention)
         x = jnp.concatenate([text, image], axis=1)
         x, hidden, weights = self.late(x, visibility, key=keys[1], attention=attention)
         hidden = (*(jnp.concatenate([states, image], axis=1) for states in early), *hidden)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import Array, Text
+from singlestream.batch import Array, Patches, Regions, Text
 from singlestream.model.block import dense
 from singlestream.model.config import ModelConfig
 
@@ -16,6 +16,21 @@ def tokens_of(text: Text, examples: Int32[Array, "B K 2"]) -> Bool[Array, "B K T
     segment = text.segments[:, None, :] == examples[:, :, :1]
     part = text.part[:, None, :] == examples[:, :, 1:]
     return segment & part & (text.segments[:, None, :] != 0)
+
+
+def image_tokens_of(image: Patches | Regions, examples: Int32[Array, "B K 2"]) -> Bool[Array, "B K N"]:
+    """True where an image token belongs to an example: of its segment, and of its part or of all parts."""
+    segment = image.segments[:, None, :] == examples[:, :, :1]
+    part = (image.part[:, None, :] == 0) | (image.part[:, None, :] == examples[:, :, 1:])
+    return segment & part & (image.segments[:, None, :] != 0)
+
+
+def mean_image(
+    states: Float[Array, "B N D"], image: Patches | Regions, examples: Int32[Array, "B K 2"]
+) -> Float[Array, "B K D"]:
+    """The mean of the states of an example's image tokens; 0 where it has none."""
+    weights = image_tokens_of(image, examples).astype(states.dtype)
+    return jnp.einsum("bkn,bnd->bkd", weights, states) / jnp.maximum(weights.sum(-1, keepdims=True), 1)
 
 
 class Pooler(nnx.Module):

@@ -8,17 +8,22 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 
 from singlestream.batch import Array, Batch, BatchError, Encoded, Patches, Size, Spec, Stream, check_batch, without_text
+from singlestream.model.attention.edges import edges_of
+from singlestream.model.channel_gate import ChannelGate
 from singlestream.model.config import ModelConfig
 from singlestream.model.decoder import Decoder, Sees, of_image, of_text
+from singlestream.model.directions import check_call
 from singlestream.model.embed import StreamEmbed
-from singlestream.model.encoder import Encoder
+from singlestream.model.encoder import Encoder, NoLayers
+from singlestream.model.front import Front
 from singlestream.model.heads import DECODER, HeadConfig, build_heads
+from singlestream.model.joins import build_join
 from singlestream.model.late_fusion import LateFusion
-from singlestream.model.noise import dropout
-from singlestream.model.pooling import Pooler, second_last
+from singlestream.model.noise import dropout, split_off
+from singlestream.model.pooling import Pooler, mean_image, second_last
 from singlestream.model.ranges import check_ranges
 from singlestream.model.visibility import Visibility
 
@@ -38,8 +43,12 @@ class SingleStream(nnx.Module):
     ):
         self.config = config
         self.embed = StreamEmbed(config, spec, rngs=rngs)
-        self.encoder = (LateFusion if config.late_layers else Encoder)(config, rngs=rngs)
+        has_front = (config.text_encoder, config.image_encoder) != ("none", "none")
+        self.front = Front(config, rngs=rngs) if has_front else None
+        self.gate = ChannelGate(config, rngs=rngs) if config.channel_gate else None
+        self.encoder = _encoder(config, rngs=rngs)
         self.pooler = Pooler(config, rngs=rngs)
+        self.join = build_join(config, rngs=rngs)
         self.decoder = Decoder(config, rngs=rngs) if config.decoder_layers else None
         table = self.embed.text.token
         self.heads = nnx.Dict(build_heads(heads or {}, lambda head: config, table=table, rngs=rngs))
@@ -70,7 +79,14 @@ class SingleStream(nnx.Module):
         check_ranges(tables)
 
     def __call__(
-        self, batch: Batch, *, key: jax.Array | None = None, attention: bool = False, direction: str | None = None
+        self,
+        batch: Batch,
+        *,
+        key: jax.Array | None = None,
+        attention: bool = False,
+        direction: str | None = None,
+        perturbation: Mapping[str, Array] | None = None,
+        embedded: Stream | None = None,
     ) -> Encoded:
         """Encodes a batch.
 
@@ -78,39 +94,82 @@ class SingleStream(nnx.Module):
             batch: see `singlestream.batch`.
             key: of dropout and stochastic depth; None switches them off.
             attention: also return the weights of every layer: `attention["self"]` [layers, B, H, L, L], text tokens
-                first, then image tokens, then the class tokens of `config.image_cls`.
+                first, then image tokens, then the class tokens of `config.image_cls`, then the bottlenecks. Encoders
+                of one modality alone are not among the layers, neither here nor in `hidden`.
             direction: who sees whom this time, one of `config.direction`'s choices; by default that. With `decoder` the
                 encoder reads the pictures alone, and the text, from left to right, the decoder: what comes back is
                 `extra["decoder"]` [B, T, D], `attention["text_to_image"]` [decoder's layers, B, H, T, N], and
                 everything else of a batch without text.
+            perturbation: added to the attention weights, `perturbation["self"]` in their shape: zeros, to differentiate
+                with respect to the weights.
+            embedded: what the encoder reads in place of what `embed` makes of the batch.
 
         Raises:
             BatchError: what `check` finds.
-            ValueError: `direction="decoder"`, and there is none.
+            ValueError: `direction="decoder"`, and there is none, or with `perturbation` or `embedded`; a direction that
+                this model cannot be read in.
         """
         self.check(batch)
         if direction == DECODER:
+            if perturbation is not None or embedded is not None:
+                raise ValueError("direction='decoder' takes no perturbation and nothing embedded")
             return self._decode(batch, key=key, attention=attention)
         text = batch.text
         embed_key, encoder_key = (None, None) if key is None else jax.random.split(key)
-        stream = self.embed(batch, key=embed_key)
+        check_call(self.config, direction)
+        stream = self.embed(batch, key=embed_key, direction=direction) if embedded is None else embedded
         num_text, num_image = text.ids.shape[1], batch.image.segments.shape[1]
         visibility = self.sees(batch, stream, direction)
-        x, hidden, weights = self.encoder(stream.x, visibility, key=encoder_key, attention=attention)
-        states = x[:, :num_text]
-        extra = {}
-        if self.config.image_cls:
-            extra["image_cls"] = x[:, num_text + num_image :]
+        encoder_key, front_key = split_off(encoder_key, self.front is not None)
+        x, extra = self.enter(stream, visibility, key=front_key)
+        seen = visibility if perturbation is None else visibility.perturbed(perturbation["self"])
+        x, hidden, weights = self.encoder(x, seen, key=encoder_key, attention=attention)
+        states, image = x[:, :num_text], x[:, num_text : num_text + num_image]
+        extra |= self._beside(x[:, num_text + num_image :], batch, visibility.direction)
         if any(head.head.source == "second_last" for head in self.heads.values()):
             extra["second_last"] = second_last(states, text, batch.examples)
+        pooled, shares = self._pool(states, image, batch)
         return Encoded(
             text=states,
-            image=x[:, num_text : num_text + num_image],
-            pooled=self.pooler(states, text, batch.examples),
-            extra=extra,
+            image=image,
+            pooled=pooled,
+            extra=extra | shares,
             hidden=hidden,
             attention=None if weights is None else {"self": weights},
         )
+
+    def enter(
+        self, stream: Stream, visibility: Visibility, *, key: jax.Array | None = None
+    ) -> tuple[Float[Array, "B L D"], dict[str, Array]]:
+        """What the layers on both modalities read, and what there is to tell of it (`Encoded.extra`).
+
+        It is the stream itself, unless encoders of each modality or channel gates stand before those layers.
+        """
+        x, extra = stream.x, {}
+        if self.front is not None:
+            x = self.front(x, visibility, key=key)
+        if self.gate is not None:
+            x, extra["channel_gates"] = self.gate(x, visibility)
+        return x, extra
+
+    def _beside(self, x: Float[Array, "B M D"], batch: Batch, direction: str) -> dict[str, Array]:
+        """States of what an example has beside text and image tokens."""
+        (rows, examples, _), extra = batch.examples.shape, {}
+        if self.config.image_cls:
+            extra["image_cls"], x = x[:, :examples], x[:, examples:]
+        if direction == "bottleneck":
+            extra["bottlenecks"] = x.reshape(rows, examples, self.config.bottlenecks, x.shape[-1])
+        return extra
+
+    def _pool(
+        self, text: Float[Array, "B T D"], image: Float[Array, "B N D"], batch: Batch
+    ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
+        """The vector of each example, and the shares of text and image in it where the join has any."""
+        pooled = self.pooler(text, batch.text, batch.examples)
+        if self.join is None:
+            return pooled, {}
+        pooled, weights = self.join(pooled, mean_image(image, batch.image, batch.examples))
+        return pooled, {} if weights is None else {"modality_weights": weights}
 
     def _decode(self, batch: Batch, *, key: jax.Array | None, attention: bool) -> Encoded:
         if self.decoder is None:
@@ -137,9 +196,20 @@ class SingleStream(nnx.Module):
             modality=stream.modality,
             place=jnp.pad(text.positions, ((0, 0), (0, length - text.ids.shape[1]))),
             direction=direction or self.config.direction,
+            hops=self.config.hops,
+            depth=self.config.num_layers,
             num_text=text.ids.shape[1],
             slots=text.slots,
+            examples=batch.examples.shape[1],
+            edges=edges_of(batch, self.config.attention),
         )
+
+
+def _encoder(config: ModelConfig, *, rngs: nnx.Rngs) -> Encoder:
+    """The layers on both modalities."""
+    if not config.num_layers:
+        return NoLayers(config)
+    return (LateFusion if config.late_layers else Encoder)(config, rngs=rngs)
 
 
 def _where(batch: Batch, length: Size) -> Int32[Array, "B L 3"] | None:
@@ -149,7 +219,7 @@ def _where(batch: Batch, length: Size) -> Int32[Array, "B L 3"] | None:
         return None
     places = jnp.concatenate([jnp.asarray(image.index)[..., None], image.yx], axis=-1)
     before = text.ids.shape[1]
-    return jnp.pad(places, ((0, 0), (before, length - before - places.shape[1]), (0, 0)))
+    return jnp.pad(places, ((0, 0), (before, length - before - places.shape[1]), (0, 0)), constant_values=-1)
 
 
 def _check_reads_words(config: ModelConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from singlestream.batch import IMAGE, TEXT, Array, Batch, BatchError, Encoded, Patches, Regions, Spec, Text, check_batch
+from singlestream.model.attention.edges import edges_of
 from singlestream.model.config import ModelConfig
 from singlestream.model.cross import CROSS, Sees, Streams
 from singlestream.model.encoder import Encoder, divide, rematerialised, stacked
 from singlestream.model.fusion import Fusion
 from singlestream.model.heads import HeadConfig, build_heads
 from singlestream.model.ranges import check_ranges
+from singlestream.model.side import Side, change_of
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.model.two_stream_embed import TwoStreamEmbed
 from singlestream.model.visibility import Visibility
@@ -68,14 +70,26 @@ class TwoStream(nnx.Module):
                 "text.part is not 0: in a two-stream model the picture reads its text, so texts cannot share one"
             )
 
-    def __call__(self, batch: Batch, *, key: jax.Array | None = None, attention: bool = False) -> Encoded:
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        key: jax.Array | None = None,
+        attention: bool = False,
+        perturbation: Mapping[str, Array] | None = None,
+        embedded: Streams | None = None,
+    ) -> Encoded:
         """Encodes a batch.
 
         Args:
             batch: with `Regions`; see `singlestream.batch`.
             key: of dropout; None switches it off.
             attention: also return the weights of every layer by name: `text` [layers, B, H, T, T], `image`,
-                `text_to_image` [cross layers, B, H, T, N] (queries of the text), `image_to_text`.
+                `text_to_image` [cross layers, B, H, T, N] (queries of the text), `image_to_text`. Self-attention
+                of a stream's own layers and of cross layers stands in the order in which it ran (`layer_order`).
+            perturbation: added to the attention weights, by the same names and in the same shapes: zeros, to
+                differentiate with respect to the weights.
+            embedded: what the layers read in place of what `embed` makes of the batch.
 
         Returns:
             `hidden["text"]` and `hidden["image"]` hold the states after each layer of that stream, cross layers
@@ -87,11 +101,10 @@ class TwoStream(nnx.Module):
         self.check(batch)
         config = self.config
         embed_key, text_key, image_key, cross_key = (None,) * 4 if key is None else jax.random.split(key, 4)
-        x, sees = self.embed(batch, key=embed_key), _sees(batch)
-        text = _Side(self.text, x.text, sees.text, config.cross_after_text, config.fixed_layers, text_key, attention)
-        image = _Side(
-            self.image, x.image, sees.image, config.cross_after_image, config.fixed_image_layers, image_key, attention
-        )
+        x = self.embed(batch, key=embed_key) if embedded is None else embedded
+        sees = _sees(batch, config, perturbation or {})
+        text = Side(config, "text", self.text, x.text, sees.text, text_key, attention)
+        image = Side(config, "image", self.image, x.image, sees.image, image_key, attention)
         found = self._run(text, image, sees, cross_key, attention)
         states = Streams(text.x, image.x)
         return Encoded(
@@ -103,7 +116,7 @@ class TwoStream(nnx.Module):
         )
 
     def _run(
-        self, text: _Side, image: _Side, sees: Sees, key: jax.Array | None, attention: bool
+        self, text: Side, image: Side, sees: Sees, key: jax.Array | None, attention: bool
     ) -> dict[str, list[Array]]:
         """Runs both sides and the cross layers; returns attention weights by name."""
         config = self.config
@@ -111,16 +124,18 @@ class TwoStream(nnx.Module):
         keys = None if key is None else jax.random.split(key, config.num_cross)
         found: dict[str, list[Array]] = {"text": text.weights, "image": image.weights}
 
-        def cross(x: Streams, inputs: Any) -> Any:
+        def cross(x: Streams, inputs: Any, sees: Sees) -> Any:
             params, key = jax.tree.map(lambda p: p[0], inputs)
             return nnx.merge(graph, params)(x, sees, key=key, weights=attention)
 
         layers = divide((params, keys), [1] * config.num_cross)
-        for layer, *places in zip(layers, config.cross_after_text, config.cross_after_image, strict=True):
-            text.advance(places[0])
-            image.advance(places[1])
+        places = zip(config.cross_after_text, config.cross_after_image, strict=True)
+        for i, (layer, (after_text, after_image)) in enumerate(zip(layers, places, strict=True)):
+            text.advance(after_text)
+            image.advance(after_image)
             if config.coattention:
-                x, weights = rematerialised(cross, config.text_side)(Streams(text.x, image.x), layer)
+                own = Sees(text.crossing(), image.crossing(), *(change_of(across, i) for across in sees[2:]))
+                x, weights = rematerialised(cross, config.text_side)(Streams(text.x, image.x), layer, own)
                 text.put(x.text)
                 image.put(x.image)
                 for name, value in weights.items():
@@ -130,50 +145,24 @@ class TwoStream(nnx.Module):
         return found
 
 
-class _Side:
-    """One stream on its way through its own layers, and what each of them left."""
+def _sees(batch: Batch, config: TwoStreamConfig, perturbation: Mapping[str, Array]) -> Sees:
+    edges, num_text = edges_of(batch, config.attention), batch.text.ids.shape[1]
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        x: Array,
-        visibility: Visibility,
-        places: Sequence[int],
-        fixed: int,
-        key: jax.Array | None,
-        attention: bool,
-    ):
-        self.encoder, self.x, self.visibility, self.fixed, self.attention = encoder, x, visibility, fixed, attention
-        self.hidden: list[Array] = []
-        self.weights: list[Array] = []
-        ends = sorted({*places, fixed, encoder.config.num_layers} - {0})
-        sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-        self.stretches = list(zip(ends, divide(encoder.layers(key), sizes), strict=True))
-
-    def advance(self, layers: int) -> None:
-        """Runs what is missing of the first so many layers."""
-        while self.stretches and self.stretches[0][0] <= layers:
-            end, stretch = self.stretches.pop(0)
-            self.x, hidden, weights = self.encoder.run(stretch, self.x, self.visibility, attention=self.attention)
-            self.hidden += list(hidden)
-            if weights is not None:
-                self.weights.append(weights)
-            if end == self.fixed:
-                self.x = jax.lax.stop_gradient(self.x)
-
-    def put(self, x: Array) -> None:
-        """The states that a cross layer made of these."""
-        self.x = x
-        self.hidden.append(x)
-
-
-def _sees(batch: Batch) -> Sees:
-    def of(tokens: Text | Patches | Regions, modality: int) -> Visibility:
+    def of(tokens: Text | Patches | Regions, modality: int, **places: Array) -> Visibility:
+        shape = tokens.segments.shape
         return Visibility(
-            segments=tokens.segments, part=tokens.part, modality=jnp.full(tokens.segments.shape, modality, jnp.int32)
+            segments=tokens.segments,
+            part=tokens.part,
+            modality=jnp.full(shape, modality, jnp.int32),
+            token=jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32) + num_text * (modality == IMAGE), shape),
+            edges=edges,
+            examples=batch.examples.shape[1],
+            **places,
         )
 
-    return Sees(text=of(batch.text, TEXT), image=of(batch.image, IMAGE))
+    text, image = of(batch.text, TEXT, place=batch.text.positions), of(batch.image, IMAGE)
+    each = Sees(text, image, text.towards(image), image.towards(text))
+    return Sees(*(sees.perturbed(perturbation.get(name)) for name, sees in zip(Sees._fields, each, strict=True)))
 
 
 def _side_of(head: HeadConfig, config: TwoStreamConfig) -> ModelConfig:

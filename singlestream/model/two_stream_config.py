@@ -178,7 +178,8 @@ class TwoStreamConfig:
     @property
     def text_side(self) -> ModelConfig:
         """What the modules of one stream need to know of the text's."""
-        return self._side(self.width, self.num_layers, self.num_heads, self.mlp_dim)
+        side = self._side(self.width, self.num_layers, self.num_heads, self.mlp_dim)
+        return dataclasses.replace(side, attention=self.attention)
 
     @property
     def image_side(self) -> ModelConfig:
@@ -211,7 +212,8 @@ class TwoStreamConfig:
             layers=self.layers,
             remat=self.remat,
             dtype=self.dtype,
-            attention=self.attention,
+            # Regions have no rows and columns; `text_side` has the places of words.
+            attention=dataclasses.replace(self.attention, relative="none"),
         )
 
 

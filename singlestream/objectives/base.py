@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int32
 
 from singlestream.batch import Array, Batch, Encoded, Spec
 from singlestream.config import Config
+from singlestream.model import pooling
 from singlestream.model.heads import HeadConfig
 from singlestream.model.pooling import tokens_of
 from singlestream.model.two_stream_config import ModelSettings
@@ -35,11 +36,13 @@ class Encode(Protocol):
     heads: Heads
     teacher: Any
 
-    def __call__(self, batch: Batch, *, direction: str | None = None) -> Encoded:
+    def __call__(self, batch: Batch, *, direction: str | None = None, attention: bool = False) -> Encoded:
         """Encodes; calls with the same `Batch` object are computed once, also between objectives.
 
         Args:
             direction: who sees whom, of a single stream; by default as the model's settings say.
+            attention: also `Encoded.attention`. Objectives that ask for it (`needs_attention`) run before the others,
+                which then read the same encoding.
         """
 
     def view(self, name: str, make: Callable[[], T]) -> T:
@@ -59,6 +62,7 @@ class Objective:
         needs: other objectives that a run must have, too; they run before this one.
         needs_others: whether the loss takes other rows of a batch, as negatives; a part of one row is then refused.
         needs_average: whether the loss reads `encode.teacher`; a run without `config.train.ema_decay` is then refused.
+        needs_attention: whether the loss reads attention weights.
         terms: which metrics are losses, and the weight of each within this objective.
         models: what the models are that `published` names; set before `check`.
     """
@@ -67,6 +71,7 @@ class Objective:
     needs: tuple[str, ...] = ()
     needs_others: bool = False
     needs_average: bool = False
+    needs_attention: bool = False
 
     def __init__(self, options: Any):
         self.options = options
@@ -182,8 +187,5 @@ def paired(batch: Batch) -> Bool[Array, "B K"]:
 
 
 def image_tokens_of(batch: Batch) -> Bool[Array, "B K N"]:
-    """True where an image token belongs to an example: of its segment, and of its part or of all parts."""
-    image, examples = batch.image, batch.examples
-    segment = image.segments[:, None, :] == examples[:, :, :1]
-    part = (image.part[:, None, :] == 0) | (image.part[:, None, :] == examples[:, :, 1:])
-    return segment & part & (image.segments[:, None, :] != 0)
+    """`pooling.image_tokens_of` a batch."""
+    return pooling.image_tokens_of(batch.image, batch.examples)

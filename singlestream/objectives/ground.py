@@ -69,10 +69,10 @@ class Objective(base.Objective):
         self.terms = {"choice_loss": options.choice}
         heads = {"phrase": HeadConfig(kind="regions", size=config.width, source="text")}
         if options.of == "texts":
-            if getattr(config, "direction", "full") != "full":
+            if not config.inputs.picture_reads_text:
                 raise ValueError(
-                    f"config.objective_options.ground.of='texts' needs pictures that read their text, "
-                    f"config.model.direction={config.direction!r} hides it from them: set it to 'full', or of='phrases'"
+                    "config.objective_options.ground.of='texts' needs pictures that read their text, config.model."
+                    f"direction={config.inputs.direction!r} hides it from them: set it to 'full', or of='phrases'"
                 )
             heads = {"grounding": HeadConfig(size=1, source="image")}
         elif isinstance(config, TwoStreamConfig) and config.image_width != config.width:

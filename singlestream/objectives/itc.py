@@ -71,10 +71,10 @@ class Objective(base.Objective):
         self.needs_average = options.queue > 0
 
     def heads(self, config, spec):
-        if config.inputs.direction == "causal":
+        if not config.inputs.words_meet:
             raise ValueError(
-                "itc reads a text at its first token, which sees no other with config.model.direction='causal': set it "
-                "to 'prefix'"
+                "itc reads a text at its first token, which reads no other word with config.model.direction="
+                f"{config.inputs.direction!r}: set it to 'prefix', or take a config.model.text_encoder"
             )
         size, start = self.options.size, -math.log(self.options.temperature)
         return {

@@ -24,6 +24,12 @@ class Objective(base.Objective):
     def heads(self, config, spec):
         if isinstance(config, TwoStreamConfig) or config.late_layers:
             raise ValueError("prefix_lm needs a single stream whose every layer reads the picture (late_layers=0)")
+        for name, off in (("text_encoder", "none"), ("channel_gate", 0)):
+            if getattr(config, name) != off:
+                raise ValueError(
+                    f"prefix_lm does not go with config.model.{name}={getattr(config, name)!r}, which looks at a "
+                    "text as a whole, where it is written word by word"
+                )
         return {"prefix_lm": HeadConfig(kind="vocabulary", size=spec.vocab_size, source="text")}
 
     def loss(self, encode, heads, batch, spec, key, state):

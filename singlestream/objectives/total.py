@@ -30,13 +30,13 @@ class SharedEncode:
         self._done: list[tuple[Batch, str | None, Encoded]] = []
         self._views: dict[str, Any] = {}
 
-    def __call__(self, batch: Batch, *, direction: str | None = None) -> Encoded:
+    def __call__(self, batch: Batch, *, direction: str | None = None, attention: bool = False) -> Encoded:
         for known, other, encoded in self._done:
-            if known is batch and other == direction:
+            if known is batch and other == direction and (encoded.attention is not None or not attention):
                 return encoded
         key = None if self._key is None else jax.random.fold_in(self._key, len(self._done))
-        sees = {} if direction is None else {"direction": direction}
-        self._done.append((batch, direction, self._model(batch, key=key, **sees)))
+        asked = ({} if direction is None else {"direction": direction}) | ({"attention": True} if attention else {})
+        self._done.append((batch, direction, self._model(batch, key=key, **asked)))
         return self._done[-1][2]
 
     def view(self, name: str, make: Callable[[], Any]) -> Any:
@@ -67,11 +67,16 @@ def total_loss(
     metrics: Metrics = {}
     states = {}
     numbered = list(enumerate(sorted(objectives.items())))
-    for i, (name, objective) in sorted(numbered, key=lambda item: bool(item[1][1].needs)):
+    for i, (name, objective) in sorted(numbered, key=lambda item: _turn(item[1][1])):
         own = jax.random.fold_in(key, i)
         found, states[name] = objective.loss(encode, model.heads, batch, spec, own, state[name])
         metrics |= {f"{name}/{metric}": sums for metric, sums in found.items()}
     return metrics, states
+
+
+def _turn(objective: Objective) -> tuple[bool, bool]:
+    """What others read comes before them: what is needed, then encodings with attention weights."""
+    return bool(objective.needs), not objective.needs_attention
 
 
 def drawn_loss(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from singlestream.batch import Batch, Patches
+from singlestream.model.attention.share import at_most
 from singlestream.model.attention.slotted import is_slotted
 from singlestream.model.config import ModelConfig
 from singlestream.model.embed import conv_sides
@@ -39,32 +40,67 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
 
     Counted as they are computed, two a multiplication with addition, padding included: projections, scores and
     weighted sums of attention (between different texts only where they are computed), the feed-forward layer, the
-    stem of the image tokens. Heads and norms are left out. With a decoder: the picture in the encoder and the text in
-    the decoder.
+    stem of the image tokens, encoders of one modality, channel gates. Heads, joins and norms are left out. With a
+    decoder: the picture in the encoder and the text in the decoder.
     """
     (rows, num_text), num_image = batch.text.ids.shape, batch.image.segments.shape[1]
     if isinstance(config, TwoStreamConfig):
         return 3.0 * 2.0 * rows * _two_streams(config, num_text, num_image)
+    before = num_image * _stem(config, batch)
+    before += config.image_layers * _front_layer(config, config.image_encoder, num_image, _pairs(config, num_image))
     if config.decoder_layers:
-        slots = batch.text.slots if is_slotted(config.attention.implementation, "causal", batch.text.slots) else 1
-        alone = num_text * (num_text // slots)
-        layers = config.num_layers * _layer(config, num_image, num_image**2)
-        layers += config.decoder_layers * _decoder_layer(config, num_text, alone, num_image)
-        return 3.0 * 2.0 * rows * (layers + num_image * _stem(config, batch))
-    length = num_text + num_image
-    scores, alone = length**2, num_text**2
-    if is_slotted(config.attention.implementation, config.direction, batch.text.slots):
-        alone = num_text * (num_text // batch.text.slots)
+        layers = config.num_layers * _layer(config, num_image, num_image**2) + _gate(config, num_image)
+        layers += config.decoder_layers * _decoder_layer(config, num_text, _alone(config, "causal", batch), num_image)
+        return 3.0 * 2.0 * rows * (before + layers)
+    length = num_text + num_image + batch.examples.shape[1] * config.bottlenecks
+    scores, alone = _pairs(config, length), _alone(config, config.direction, batch)
+    if _is_slotted(config, config.direction, batch.text.slots):
         scores = alone + num_text * num_image + num_image**2
     both = _layer(config, length, scores)
     first = _layer(config, num_text, alone) if config.late_layers else both
     layers = config.num_layers * first + config.late_layers * both
-    return 3.0 * 2.0 * rows * (layers + num_image * _stem(config, batch))
+    before += config.text_layers * _front_layer(config, config.text_encoder, num_text, _alone(config, "prefix", batch))
+    return 3.0 * 2.0 * rows * (before + layers + _gate(config, length))
+
+
+def _alone(config: ModelConfig, direction: str, batch: Batch) -> int:
+    """Pairs of text tokens whose scores are computed where texts are read without a picture."""
+    num_text, slots = batch.text.ids.shape[1], batch.text.slots
+    return num_text * (num_text // slots) if _is_slotted(config, direction, slots) else _pairs(config, num_text)
+
+
+def _is_slotted(config: ModelConfig, direction: str, slots: int) -> bool:
+    """Whether the scores between different texts are left out."""
+    return config.attention.plain and is_slotted(config.attention.implementation, direction, slots)
+
+
+def _pairs(config: ModelConfig, length: int) -> int:
+    """Pairs of so many tokens whose scores are computed."""
+    attention = config.attention
+    if attention.selection != "routed":
+        return length**2
+    blocks = -(-length // attention.block)
+    read = 1 + at_most(attention.keep, blocks - 1)  # its own, and what it chooses
+    return length * read * attention.block + blocks**2
 
 
 def _layer(config: ModelConfig, length: int, scores: int) -> int:
     """Multiplications of one layer on so many tokens and pairs of them."""
     return length * (4 * config.width**2 + 2 * config.width * config.mlp_dim) + 2 * scores * config.width
+
+
+def _front_layer(config: ModelConfig, kind: str, length: int, scores: int) -> int:
+    """The same of a layer that reads one modality alone."""
+    products = {"lstm": 6 * length * config.width**2, "cnn": 9 * length * config.width**2, "none": 0}
+    return products[kind] if kind in products else _layer(config, length, scores)
+
+
+def _gate(config: ModelConfig, length: int) -> int:
+    """Multiplications of the channel gates: two means over what each token sees, then three projections."""
+    if not config.channel_gate:
+        return 0
+    narrow = config.width // config.channel_gate
+    return 2 * length**2 * config.width + 4 * length * config.width * narrow
 
 
 def _decoder_layer(config: ModelConfig, num_text: int, scores: int, num_image: int) -> int:
@@ -76,7 +112,7 @@ def _decoder_layer(config: ModelConfig, num_text: int, scores: int, num_image: i
 def _two_streams(config: TwoStreamConfig, num_text: int, num_image: int) -> int:
     """Multiplications for one row: both stacks, the layers that cross, and the projection of the regions."""
     text, image, width = config.text_side, config.image_side, config.cross_width
-    own = [_layer(side, n, n**2) for side, n in ((text, num_text), (image, num_image))]
+    own = [_layer(side, n, _pairs(side, n)) for side, n in ((text, num_text), (image, num_image))]
     # Each token asks and gives its result back in one direction, and is read (key and value) in the other.
     cross = sum(n * width * (side.width * 4) for side, n in ((text, num_text), (image, num_image)))
     cross += 2 * 2 * num_text * num_image * width

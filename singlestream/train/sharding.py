@@ -27,7 +27,8 @@ TABLE: tuple[tuple[str, PartitionSpec], ...] = (
     (r"(blocks|cross)/.*(up|query|key|value)/bias$", PartitionSpec(None, "tensor")),
     (r"(blocks|cross)/.*(out|down)/kernel$", PartitionSpec(None, "tensor", "fsdp")),
     (r"embedding$", PartitionSpec("tensor", "fsdp")),
-    (r"(embed|heads|pooler)/.*kernel$", PartitionSpec("fsdp", "tensor")),
+    (r"blocks/(inputs|conv)/kernel$", PartitionSpec(None, "fsdp", "tensor")),
+    (r"(embed|heads|pooler|join|gate)/.*kernel$", PartitionSpec("fsdp", "tensor")),
 )
 
 ROWS = PartitionSpec(("data", "fsdp"))

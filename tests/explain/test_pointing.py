@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from singlestream.batch import Patches, Regions, Text, make_batch
-from singlestream.explain.pointing import (
-    add_counts,
-    attended_boxes,
-    centres,
-    count_pointing,
-    image_to_text,
-    inside,
-    text_to_image,
-)
+from singlestream.explain.pointing import add_counts, attended_boxes, count_pointing
+from singlestream.model.boxes import centres, inside
+from singlestream.model.maps import image_to_text, text_to_image
 
 
 def four_patches(segments: list[int] | None = None) -> Patches:

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from singlestream.batch import Batch, Regions, Text, make_batch
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.cached_decoder import CachedDecoder
 from singlestream.model.caching import CachedText
 from singlestream.model.config import ModelConfig
@@ -22,11 +23,13 @@ from .toy import CONFIG, random_batch, replace, toy_model
 
 LENGTH, START, END = 7, 2, 3
 REGIONS = dict(image_stem="regions", region_dim=6, num_images=1, norm="post", text_norm=True, pooler=True)
+BIAS, ROPE = (AttentionConfig(relative=name) for name in ("bias", "rope"))  # which have to know who is kept
 CONFIGS = {
     "pre_ln": replace(CONFIG, num_images=1, direction="causal"),
+    "cnn": replace(CONFIG, num_images=1, direction="bottleneck", bottlenecks=2, image_encoder="cnn", image_layers=1),
     "post_ln": replace(CONFIG, **REGIONS, image_norm="each", image_positions="boxes7", modality="token_types"),
-    "class_token": replace(CONFIG, num_images=1, image_cls=True, modality="pictures", embed_norm=True),
-    "decoder": replace(CONFIG, num_images=1, decoder_layers=2),
+    "class_token": replace(CONFIG, num_images=1, image_cls=True, modality="pictures", attention=BIAS),
+    "decoder": replace(CONFIG, num_images=1, decoder_layers=2, attention=ROPE, norm="sandwich"),
 }
 
 

@@ -81,7 +81,7 @@ def attention(queries, keys, values, num_heads, seen):
 
 def decode(params, config: ModelConfig, ids, image):
     """Logits of one text [T] about one picture [N, D] (no pictures: N = 0); all of `params` in float64."""
-    embed, pre = params["embed"], config.norm == "pre"
+    embed = params["embed"]
     words = embed["text"]["token"]["embedding"]
     x = words[ids] + embed["text"]["type"]["embedding"][0] + embed["text"]["position"]["embedding"][: len(ids)]
     x = x + embed["modality"]["table"]["embedding"][0]
@@ -101,8 +101,12 @@ def decode(params, config: ModelConfig, ids, image):
 
         for name, branch in (("attention_norm", own), ("cross_norm", cross), ("mlp_norm", mlp)):
             norm = functools.partial(layer_norm, p=p[name], eps=config.norm_eps)
-            x = x + branch(norm(x)) if pre else norm(x + branch(x))
-    if pre:
+            if config.norm == "sandwich":
+                after = functools.partial(layer_norm, p=p[name.replace("norm", "out_norm")], eps=config.norm_eps)
+                x = x + after(branch(norm(x)))
+            else:
+                x = x + branch(norm(x)) if config.norm == "pre" else norm(x + branch(x))
+    if config.norm != "post":
         x = layer_norm(x, params["decoder"]["norm"], config.norm_eps)
     head = params["heads"]["caption"]
     x = layer_norm(gelu(dense(x, head["hidden"])), head["norm"], config.norm_eps)
@@ -137,7 +141,9 @@ def texts_of(batch: Batch):
 
 
 @pytest.mark.parametrize(
-    ("norm", "batch", "layers"), [("pre", packed, "unrolled"), ("post", shared, "scan")], ids=["pre", "post"]
+    ("norm", "batch", "layers"),
+    [("pre", packed, "unrolled"), ("post", shared, "scan"), ("sandwich", packed, "scan")],
+    ids=["pre", "post", "sandwich"],
 )
 def test_it_is_the_definition_whatever_the_row(norm, batch, layers):
     with jax.enable_x64(True):

@@ -3,12 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from singlestream.batch import Text, make_batch
 from singlestream.model.init import fourier_grid
 from singlestream.model.positions.image_boxes import box_features
 from singlestream.model.positions.image_boxes7 import box_features as box_features_7
 from singlestream.model.positions.image_learned import interpolate_grid
 from singlestream.model.positions.image_sincos2d import sincos_2d
 from singlestream.model.positions.text_sinusoidal import sinusoidal
+from tests.model.toy import CONFIG, replace, toy_model
 
 
 def _all_patches(rows, columns):
@@ -22,6 +24,16 @@ def test_sinusoidal_is_the_papers():
         np.testing.assert_allclose(waves[1, i], np.sin(3 / 10_000 ** (2 * i / 6)), rtol=1e-5)
         np.testing.assert_allclose(waves[1, 3 + i], np.cos(3 / 10_000 ** (2 * i / 6)), rtol=1e-5)
     assert sinusoidal(np.array([1], np.int32), 7).shape == (1, 7)
+
+
+def test_words_one_period_apart_are_equal_to_the_last_bit():
+    config = replace(CONFIG, text_positions="periodic", text_period=3)
+    ids = np.array([[7, 8, 7, 7, 8, 9, 7, 7]], np.int32)
+    found = np.asarray(jax.jit(toy_model(config).embed.of_text)(make_batch(text=Text(ids=ids)).text))[0]
+    np.testing.assert_array_equal(found[[0, 1, 0]], found[[3, 4, 6]])  # places 0 and 3, 1 and 4, 0 and 6
+    assert (np.abs(found[[0, 0, 6]] - found[[2, 7, 7]]).max(1) > 0.1).all()  # the same word elsewhere in the period
+    position = toy_model(config).embed.text.position(make_batch(text=Text(ids=ids)).text)
+    np.testing.assert_allclose(position[0], sinusoidal(np.arange(8, dtype=np.int32) % 3, CONFIG.width), atol=1e-6)
 
 
 def test_sincos_2d_tells_rows_from_columns():

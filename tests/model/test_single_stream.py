@@ -16,7 +16,7 @@ from singlestream.model.noise import dropout
 from singlestream.model.pooling import Pooler, second_last
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.visibility import Visibility
-from tests.model.toy import CONFIG, HEADS, SPEC, pack, random_batch, replace, run, toy_model
+from tests.model.toy import CONFIG, SPEC, check_alone, padded_batch, random_batch, replace, run, toy_model
 
 POST = replace(CONFIG, norm="post", embed_norm=True, direction="prefix", image_positions="sincos2d", pooler=True)
 # Stem, margin and direction as the quickstart has them.
@@ -43,36 +43,14 @@ def _close(actual, expected, tolerance=1e-5):
 )
 def test_an_examples_outputs_do_not_depend_on_its_batch(data, config, sizes):
     """Alone, or packed with others of other sizes under any padding: equal to 1e-5, and the same choice."""
-    alone = [random_batch(i, rows=1, text=t, grid=g, window=config.window) for i, (t, g) in enumerate(sizes)]
-    rows = data.draw(st.lists(st.integers(0, 1), min_size=len(alone), max_size=len(alone)))
-    together = pack(list(zip(alone, rows, strict=True)), text_slot=6, num_patches=6, rows=2, slots=5)
-    encoded, logits = run(together, config)
-    places = [sum(r == row for r in rows[:i]) for i, row in enumerate(rows)]
-    for batch, row, k in zip(alone, rows, places, strict=True):
-        own, own_logits = run(_padded(batch), config)
-        t, n = batch.text.ids.shape[1], batch.image.pixels.shape[1]
-        _close(encoded.pooled[row, k], own.pooled[0, 0])
-        _close(encoded.text[row, 6 * k : 6 * k + t], own.text[0, :t])
-        _close(encoded.image[row, 6 * k : 6 * k + n], own.image[0, :n])
-        for name in HEADS:
-            mine = logits[name][row]
-            mine = mine[k] if name == "vqa" else mine[6 * k : 6 * k + (n if name == "regions" else t)]
-            theirs = own_logits[name][0][: len(mine)] if name != "vqa" else own_logits[name][0, 0]
-            _close(mine, theirs)
-            top = np.sort(theirs, -1)
-            clear = top[..., -1] - top[..., -2] > 1e-4
-            assert (np.argmax(mine, -1) == np.argmax(theirs, -1))[clear].all()
-
-
-def _padded(batch):
-    """The example alone in a row of one fixed size, so that one compiled function serves every size."""
-    return pack([(batch, 0)], text_slot=6, num_patches=6, rows=1, slots=1)
+    rows = data.draw(st.lists(st.integers(0, 1), min_size=len(sizes), max_size=len(sizes)))
+    check_alone(config, sizes, rows)
 
 
 def test_padding_an_example_changes_nothing():
     batch = random_batch(3, rows=1, text=4)
     bare, _ = run(batch)
-    padded, _ = run(_padded(batch))
+    padded, _ = run(padded_batch(batch))
     _close(padded.pooled[0, 0], bare.pooled[0, 0])
     _close(padded.image[0, :6], bare.image[0])
 
@@ -146,6 +124,24 @@ def test_without_dropout_of_weights_a_layer_draws_what_it_always_did():
     np.testing.assert_array_equal(block(x, visibility, depth_rate=jnp.zeros(()), key=key)[0], expected)
 
 
+def test_a_sandwich_norms_what_a_branch_reads_and_what_it_adds():
+    config, rng = replace(CONFIG, norm="sandwich"), np.random.default_rng(0)
+    graph, state = nnx.split(nnx.eval_shape(lambda: Block(config, rngs=nnx.Rngs(0))))
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), state)
+    zeros = jnp.zeros((2, 4), jnp.int32)
+    visibility = Visibility(segments=zeros + 1, part=zeros, modality=zeros)
+
+    @jax.jit
+    def both(params, x):
+        block = nnx.merge(graph, params)
+        branch, _ = block.attention(block.attention_norm(x), visibility)
+        expected = x + block.attention_out_norm(branch)
+        expected = expected + block.mlp_out_norm(block.mlp(block.mlp_norm(expected)))
+        return block(x, visibility, depth_rate=jnp.zeros(()))[0], expected
+
+    _close(*both(params, rng.normal(size=(2, 4, config.width)).astype(np.float32)))
+
+
 @pytest.mark.parametrize("late_layers", [0, 1])
 def test_dropout_of_weights_changes_every_layer(late_layers):
     """Each layer's weights, given its input: dropped or scaled up, and by another draw than the other layers'."""
@@ -207,7 +203,7 @@ def test_mean_pooling_takes_an_examples_own_words():
 
 
 def test_attention_weights_sum_to_one_over_what_is_seen():
-    batch = _padded(random_batch(0, rows=1, text=4))
+    batch = padded_batch(random_batch(0, rows=1, text=4))
     weights = np.asarray(toy_model()(batch, attention=True).attention["self"])
     assert weights.shape == (2, 1, 2, 12, 12)
     np.testing.assert_allclose(weights[:, 0, :, :4].sum(-1), 1, atol=1e-6)
@@ -334,7 +330,7 @@ def test_bad_settings_are_named():
     for changes, message in (
         ({"norm": "middle"}, "config.model.norm='middle': choose one of pre, post"),
         ({"width": 25}, "config.model.width=25 is not divisible by config.model.num_heads=2"),
-        ({"num_layers": 0}, "config.model.num_layers=0: must be at least 1"),
+        ({"num_layers": -1}, "config.model.num_layers=-1: must be at least 0"),
         ({"dropout": 1.0}, "config.model.dropout=1.0"),
         ({"attention_dropout": -0.1}, "config.model.attention_dropout=-0.1"),
         ({"late_layers": -1}, "config.model.late_layers=-1: must be at least 0"),

@@ -15,6 +15,7 @@ from singlestream.batch import Batch, BatchError, Patches, Regions, Spec, Text, 
 from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream import TwoStream
 from singlestream.model.two_stream_config import SIZES, TwoStreamConfig
+from tests.model.toy import room
 
 FEATURES, WORDS, REGIONS = 5, 6, 4  # numbers of a region, and the most words and regions of an example
 SPEC = Spec(vocab_size=30)
@@ -74,8 +75,7 @@ def _jitted(config: TwoStreamConfig):
 
 
 def run(batch: Batch, config: TwoStreamConfig):
-    encoded, logits = _jitted(config)(batch)
-    return encoded, {name: np.asarray(value) for name, value in logits.items()}
+    return jax.tree.map(np.asarray, _jitted(config)(batch))
 
 
 def example(seed: int, words: int, regions: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -99,7 +99,7 @@ def pack(examples, rows: int, slots: int, where) -> Batch:
             count = len(next(iter(source.values())))
             for name, value in {**source, "segments": np.full(count, slot + 1)}.items():
                 values[name][row, slot * width : slot * width + count] = value
-    return make_batch(text=Text(**text), image=Regions(**image))
+    return room(make_batch(text=Text(**text), image=Regions(**image)), slots)
 
 
 def _close(actual, expected, tolerance=1e-5):

@@ -21,11 +21,11 @@ from tests.model.toy import CONFIG, SPEC, random_batch, replace
 
 
 def multiplications(jaxpr: Jaxpr) -> int:
-    """Of all matrix products of a program without loops."""
+    """Of all matrix products of a program without loops of unknown length."""
     total = 0
     for equation in jaxpr.eqns:
         for inner in jaxprs_in_params(equation.params):
-            total += multiplications(inner)
+            total += equation.params.get("length", 1) * multiplications(inner)
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             left = equation.invars[0].aval.shape
@@ -41,8 +41,11 @@ def multiplications(jaxpr: Jaxpr) -> int:
         {"image_stem": "conv", "patch_size": 8},
         {"direction": "prefix", "late_layers": 1},
         {"direction": "prefix", "decoder_layers": 1},
+        {"direction": "text_to_image", "pooling": "mean", "channel_gate": 4},
+        {"direction": "bottleneck", "bottlenecks": 2, "text_encoder": "transformer", "text_layers": 1},
+        {"text_encoder": "lstm", "text_layers": 2, "image_encoder": "cnn", "image_layers": 1},
     ],
-    ids=["plain", "slots", "conv", "late", "decoder"],
+    ids=["plain", "slots", "conv", "late", "decoder", "gate", "bottleneck", "front"],
 )
 def test_the_count_is_that_of_the_products(changes: dict[str, object]):
     config: ModelConfig = replace(CONFIG, image_positions="none", num_images=1, **changes)

@@ -27,7 +27,7 @@ def start(file: str, workdir: Path, *, devices: int = 0) -> subprocess.Popen[byt
     command = [sys.executable, "train.py", file, f"--workdir={workdir}"]
     environ = {**os.environ, "JAX_PLATFORMS": "cpu"}
     if devices:
-        environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+        environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -51,8 +51,7 @@ def pretraining(scenes, kind: str, **train) -> Config:
     regions = dict(image_stem="regions", image_positions="boxes", region_dim=432)
     model = ModelConfig(width=16, num_layers=1, num_heads=2, mlp_dim=32, dtype="bfloat16", **regions)
     if kind == "two streams":
-        sizes = {**SIZES, **KINDS["lxmert_tiny"], "num_layers": 1, "cross_after_text": (1,), "cross_after_image": (1,)}
-        model = TwoStreamConfig.named("lxmert_tiny", **sizes)
+        model = TwoStreamConfig.named("lxmert_tiny", **{**SIZES, **KINDS["lxmert_tiny"]})
     objectives = {name: weight for name, weight in WEIGHTS.items() if name != "distill"}
     options = {"itm": {"hard": True}, "itc": {"size": 8}, "mrm": {"rate": 0.3, "target": "features"}}
     return dataclasses.replace(base, data=data, model=model, objectives=objectives, objective_options=options)

@@ -9,8 +9,22 @@ from singlestream.model.attention.names import file_names
 CHOICES: dict[str, tuple[str, ...]] = {
     "score": file_names("scores"),
     "selection": file_names("selections"),
+    "relative": (*file_names("relative"), "none"),
+    "graph": ("edges", "grid", "learned"),
     "implementation": ("auto", "plain"),
 }
+
+# Settings that selections have of their own.
+READS: dict[str, tuple[str, ...]] = {
+    "temperature": ("gumbel",),
+    "keep": ("routed", "topk"),
+    "block": ("routed",),
+    "window": ("graph", "local"),
+    "graph": ("graph",),
+    "windows": ("multi_scale",),
+}
+
+TURNED = ("cosine", "dot", "scaled_dot")  # scores that are the same where query and key are turned by one angle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,8 +33,16 @@ class AttentionConfig:
 
     score: str = "scaled_dot"
     selection: str = "soft"
+    relative: str = "none"  # what the distance between query and key does; a file under `relative/`
     head_scale: bool = False  # a learned factor for the scores of each head
     qk_norm: bool = False  # a LayerNorm over each head's queries and keys
+    temperature: float = 1.0  # `gumbel`: of the softmax whose gradient it takes
+    # `topk`: keys a query reads, `routed`: blocks besides its own; below 1 a share of those that can be seen.
+    keep: float = 8.0
+    block: int = 32  # `routed`: tokens of a block
+    window: int = 2  # `local`: how far a token reads; `graph="learned"`: how far distances are told apart
+    graph: str = "grid"  # `graph`: of neighbours (`grid`), of the batch (`edges`), or `learned`
+    windows: tuple[int, ...] = (1, 3, 0)  # `multi_scale`: of each scale; 0: everything
     implementation: str = "auto"  # `auto` skips what slots of text rule out, `plain` takes the whole matrix
 
     def __post_init__(self) -> None:
@@ -29,3 +51,63 @@ class AttentionConfig:
                 raise ValueError(
                     f"config.model.attention.{name}={getattr(self, name)!r}: choose one of {', '.join(valid)}"
                 )
+        if self.relative == "rope" and self.score not in TURNED:
+            raise ValueError(
+                f"config.model.attention.relative='rope' does not go with config.model.attention.score={self.score!r}: "
+                "turned queries and keys tell their distance, and not both places, only in a score that stays the "
+                f"same where both turn alike, which is one of {', '.join(TURNED)}"
+            )
+        self._check_selection()
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is scaled dot-product attention to every visible key, as published models have it."""
+        return (self.score, self.selection, self.relative, self.head_scale) == ("scaled_dot", "soft", "none", False)
+
+    def _check_selection(self) -> None:
+        object.__setattr__(self, "windows", tuple(self.windows))
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, selections in READS.items():
+            if getattr(self, name) != defaults[name] and self.selection not in selections:
+                raise ValueError(
+                    f"config.model.attention.{name}={getattr(self, name)!r} does not go with config.model.attention."
+                    f"selection={self.selection!r}, which does not read it: {' and '.join(selections)} "
+                    f"{'does' if len(selections) == 1 else 'do'}"
+                )
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"config.model.attention.temperature={self.temperature}: must be above 0")
+        if not (0 < self.keep < 1 or self.keep == self.keep // 1 >= 1):
+            raise ValueError(
+                f"config.model.attention.keep={self.keep}: must be a whole number, or a share between 0 and 1"
+            )
+        for name, least in (("block", 1), ("window", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"config.model.attention.{name}={getattr(self, name)}: must be at least {least}")
+        if not self.windows or min(self.windows) < 0:
+            raise ValueError(
+                f"config.model.attention.windows={self.windows}: must hold at least one window, each 0 or more"
+            )
+
+
+def check_selection(attention: AttentionConfig, *, image_stem: str, direction: str, decoder_layers: int) -> None:
+    """Raises ValueError, one sentence that names both keys, where the selection does not go with the model."""
+    name = f"config.model.attention.selection={attention.selection!r}"
+    graph = f"config.model.attention.graph={attention.graph!r}"
+    of_places = attention.selection in ("local", "multi_scale")
+    if attention.selection == "graph" and attention.graph != "edges":
+        of_places, name = True, graph
+    if of_places and image_stem == "regions":
+        raise ValueError(
+            f"{name} does not go with config.model.image_stem='regions' (or with two streams, which read regions): "
+            "it goes by rows and columns of patches, which regions have not"
+        )
+    if attention.selection == "graph" and attention.graph == "edges" and decoder_layers:
+        raise ValueError(
+            f"{graph} does not go with config.model.decoder_layers={decoder_layers}: the edges number the "
+            "tokens of text and image together, which the decoder does not read as one sequence"
+        )
+    if attention.selection == "routed" and (direction == "causal" or decoder_layers):
+        raise ValueError(
+            f"{name} does not go with config.model.direction='causal', nor with config.model.decoder_layers: a block "
+            "of queries chooses what it reads together, so that a word's choice would hang on later words"
+        )

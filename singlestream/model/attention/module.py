@@ -40,9 +40,10 @@ class Attention(nnx.Module):
         score = importlib.import_module(f"{__package__}.scores.{config.score}").Score
         selection = importlib.import_module(f"{__package__}.selections.{config.selection}").Selection
         self.score = score(num_heads, size, **sizes)
-        self.selection = selection(config, num_heads, **sizes)
+        self.relative = _relative(config, num_heads, size, **sizes)
+        self.selection = selection(config, num_heads, size, **sizes)
         self.noisy = rate > 0 or self.selection.draws  # whether a call wants a key of its own
-        self.plain = (config.score, config.selection, config.head_scale) == ("scaled_dot", "soft", False)
+        self.plain = config.plain
         self.q_norm, self.k_norm = (_head_norm(size, **sizes) if config.qk_norm else None for _ in range(2))
         self.head_scale = nnx.Param(jnp.ones(num_heads, dtype)) if config.head_scale else None
 
@@ -68,8 +69,7 @@ class Attention(nnx.Module):
         perturbed = visibility.perturbation is not None
         out, found = self._read(q, k, v, visibility, key, weights or perturbed)
         if perturbed:
-            change = visibility.perturbation[visibility.layer]
-            out = out + jnp.einsum("bhqk,bkhc->bqhc", change, v).astype(out.dtype)
+            out = out + jnp.einsum("bhqk,bkhc->bqhc", visibility.perturbation, v).astype(out.dtype)
         return out, found
 
     def _read(
@@ -86,9 +86,19 @@ class Attention(nnx.Module):
         self, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"], visibility: Visibility
     ) -> Float[Array, "B H Q K"]:
         """Scores of these queries and keys, whose tokens `visibility` describes, in float32 or wider, unmasked."""
+        return self._of_content(q, k) if self.relative is None else self.relative(self._of_content, q, k, visibility)
+
+    def _of_content(self, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"]) -> Float[Array, "B H Q K"]:
+        """The same, whatever the tokens' places."""
         scores = self.score(q, k)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
         return scores if self.head_scale is None else scores * self.head_scale[...][:, None, None]
+
+
+def _relative(config: AttentionConfig, num_heads: int, size: int, **kwargs: Any) -> Any:
+    if config.relative == "none":
+        return None
+    return importlib.import_module(f"{__package__}.relative.{config.relative}").Relative(num_heads, size, **kwargs)
 
 
 def _head_norm(size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -8,13 +8,14 @@ from jaxtyping import Float
 
 from singlestream.batch import Array
 from singlestream.model.attention.plain import MASKED
+from singlestream.model.directions import HIDE_TEXT
 from singlestream.model.noise import dropout
 from singlestream.model.visibility import Visibility
 
 
 def is_slotted(implementation: str, direction: str, slots: int) -> bool:
     """Whether `attend` takes this path, for settings of a model and `Text.slots` of a batch."""
-    return implementation == "auto" and direction != "full" and slots > 1
+    return implementation == "auto" and direction in HIDE_TEXT and slots > 1
 
 
 def slotted(

@@ -20,7 +20,7 @@ class Selection(nnx.Module):
 
     draws: ClassVar = False
 
-    def __init__(self, config: AttentionConfig, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         pass
 
     def __call__(

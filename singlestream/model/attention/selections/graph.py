@@ -1,0 +1,94 @@
+"""Attention along a graph of the tokens: neighbours, edges that come with the batch, or a graph that is learned.
+
+The graph joins tokens of one modality. Between modalities everything that is visible may be read: which word means
+which place is the question, not the data.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Bool, Float, Int32
+
+from singlestream.batch import Array
+from singlestream.model.attention.apart import apart
+from singlestream.model.attention.config import AttentionConfig
+from singlestream.model.attention.plain import Scores, weigh
+from singlestream.model.attention.windows import touching
+from singlestream.model.visibility import Visibility
+
+
+def joined(visibility: Visibility) -> Bool[Array, "B Q K"]:
+    """True where an edge of `visibility.edges` joins query and key, in either direction, or they are one token.
+
+    And, of two modalities, always.
+    """
+    if visibility.edges is None:
+        raise ValueError("config.model.attention.graph='edges' does not go with texts written word by word: no edges")
+    tokens, read = visibility.token, visibility.read.token
+    kind = jnp.float32
+    ends = [visibility.edges[:, :, None, i] for i in (0, 1)]
+    found = jnp.zeros((tokens.shape[0], tokens.shape[1], read.shape[1]), kind)
+    for one, other in (ends, ends[::-1]):
+        start, end = ((x == y[:, None]).astype(kind) for x, y in ((one, tokens), (other, read)))
+        found += jnp.einsum("beq,bek->bqk", start, end)
+    own = tokens[:, :, None] == read[:, None]
+    return (found > 0) | own | (visibility.modality[:, :, None] != visibility.read.modality[:, None])
+
+
+def pair_numbers(visibility: Visibility, window: int) -> Int32[Array, "B Q K"]:
+    """A number for what lies between query and key: places of words, or rows and columns of patches.
+
+    Distances beyond the window count as the window. The last number is of pairs without a distance.
+    """
+    pairs, side = apart(visibility), 2 * window + 1
+    place, row, column = (jnp.clip(each, -window, window) + window for each in (pairs.place, pairs.row, pairs.column))
+    patches = side + side * row + column
+    return jnp.where(pairs.in_text, place, jnp.where(pairs.in_picture, patches, side + side**2))
+
+
+class Selection(nnx.Module):
+    """Softmax over the visible keys that the graph joins to the query (Velickovic et al. 2018, section 2.1).
+
+    `grid`: tokens that are `touching`. `edges`: those that the batch brings, `joined`. `learned`: every visible key,
+    its weight multiplied by an edge's strength in (0, 1) before all are divided by their sum; a strength is the sigmoid
+    of a learned logit for each head and each of `pair_numbers`, 0 at the start, when it changes nothing.
+    """
+
+    draws: ClassVar = False
+
+    def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.graph, self.window = config.graph, config.window
+        side = 2 * config.window + 1
+        learned = config.graph == "learned"
+        self.logits = nnx.Param(jnp.zeros((num_heads, side + side**2 + 1), dtype)) if learned else None
+
+    def strength(self, visibility: Visibility) -> Float[Array, "B H Q K"]:
+        """How strong the learned graph's edges are, between these queries and keys."""
+        return jax.nn.sigmoid(self._logits(visibility))
+
+    def __call__(
+        self,
+        scores: Scores,
+        q: Float[Array, "B H Q C"],
+        k: Float[Array, "B H K C"],
+        v: Float[Array, "B H K C"],
+        visibility: Visibility,
+        *,
+        rate: float = 0.0,
+        key: jax.Array | None = None,
+        weights: bool = False,
+    ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
+        found, mask = scores(q, k, visibility), visibility.mask()
+        if self.graph == "learned":
+            found = found + jax.nn.log_sigmoid(self._logits(visibility)).astype(found.dtype)
+        else:
+            mask &= touching(visibility) if self.graph == "grid" else joined(visibility)
+        return weigh(found, v, mask[:, None], rate=rate, key=key, weights=weights)
+
+    def _logits(self, visibility: Visibility) -> Float[Array, "B H Q K"]:
+        numbers = pair_numbers(visibility, self.window)
+        return jnp.moveaxis(jnp.take(self.logits[...], numbers, axis=1), 0, 1)

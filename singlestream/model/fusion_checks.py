@@ -1,0 +1,55 @@
+"""Which encoders of one modality, gates and layers on both go together. Imports no jax.
+
+`config` is a `ModelConfig`, whose file imports this one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def check_fusion(config: Any) -> None:
+    """Raises ValueError, with the keys and why, for settings of fusion that make no sense."""
+    for side in ("text", "image"):
+        name, layers = getattr(config, f"{side}_encoder"), getattr(config, f"{side}_layers")
+        if (name != "none") != (layers > 0):
+            raise ValueError(
+                f"config.model.{side}_encoder={name!r} with config.model.{side}_layers={layers}: an encoder needs at "
+                "least 1 layer, and 'none' has 0"
+            )
+        if name != "none" and config.late_layers:
+            raise ValueError(
+                f"config.model.{side}_encoder={name!r} does not go with config.model.late_layers={config.late_layers}: "
+                "both put layers before those on text and image, choose one"
+            )
+    if not config.num_layers and "none" in (config.text_encoder, config.image_encoder):
+        raise ValueError(
+            f"config.model.num_layers=0 is late fusion, which needs config.model.text_encoder (here "
+            f"{config.text_encoder!r}) and config.model.image_encoder (here {config.image_encoder!r}): nothing else "
+            "would read a text or a picture"
+        )
+    if config.text_encoder == "lstm" and config.width % 2:
+        raise ValueError(
+            f"config.model.width={config.width} is odd: config.model.text_encoder='lstm' has half of it from each side"
+        )
+    if config.image_encoder == "cnn" and config.image_stem == "regions":
+        raise ValueError(
+            "config.model.image_encoder='cnn' does not go with config.model.image_stem='regions': they lie in no grid"
+        )
+    _check_gate(config)
+
+
+def _check_gate(config: Any) -> None:
+    gate = f"config.model.channel_gate={config.channel_gate}"
+    if config.channel_gate > config.width:
+        raise ValueError(f"{gate} is more than config.model.width={config.width}, which it divides")
+    if config.channel_gate and config.direction in ("multi_hop", "bottleneck"):
+        raise ValueError(
+            f"{gate} does not go with config.model.direction={config.direction!r}: the gates read both modalities "
+            "before the layers that keep them apart"
+        )
+    if config.channel_gate and config.late_layers:
+        raise ValueError(
+            f"{gate} does not go with config.model.late_layers={config.late_layers}: the gates read both modalities "
+            "before the layers of the text alone"
+        )
