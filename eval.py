@@ -1,7 +1,8 @@
 """Evaluates a run: `python eval.py --workdir=runs/quickstart --split=test --report`.
 
 Needs the run's folder alone. Writes `eval/SPLIT/metrics.json` and `predictions.jsonl` into it, with `--report` also the
-page `report.html`; the last line of its output is the metrics as one line of JSON.
+page `report.html`; the last line of its output is the metrics as one line of JSON. With `--prune=0.5` the model keeps
+that share of its image tokens after its first layer, and the folder is `eval/SPLIT-prune-0.5/`.
 """
 
 from absl import flags
@@ -13,6 +14,9 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest, or a step"
 SPLIT = flags.DEFINE_string("split", "test", "split to evaluate on")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "where the data lies, if not where the run's config says")
 RETRIEVE = flags.DEFINE_integer("retrieve", 0, "also retrieve over the whole split, re-ranking the best so many; 0: no")
+PRUNE = flags.DEFINE_float(
+    "prune", 0.0, "share of the image tokens to keep, as Model.pruned(keep=...); 0: as the run is"
+)
 REPORT = flags.DEFINE_bool("report", False, "also write eval/SPLIT/report.html")
 
 
@@ -39,6 +43,7 @@ def main() -> None:
         data_dir=DATA_DIR.value,
         report=REPORT.value,
         shortlist=RETRIEVE.value,
+        prune=PRUNE.value,
     )
     if "vqa/accuracy" in metrics:
         Console().print(answers_table(metrics, SPLIT.value))

@@ -35,6 +35,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "singlestream/model/joins/__init__.py",
             "singlestream/model/positions/__init__.py",
             "singlestream/model/attention/config.py",
+            "singlestream/model/pruning/config.py",
             "singlestream/model/attention/names.py",
         ),
     ),

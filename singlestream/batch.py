@@ -125,6 +125,8 @@ class Batch:
 
     `examples[b, k]` is the (segment, part) of row b's k-th example, (0, 0) where there is none; `example_mask` is
     True where it counts; `picture[b, k]` identifies the source of its picture, so that a negative is never the same.
+    `pictures` is a promise that spares room where image tokens are pruned: no row has image tokens of more segments; 0:
+    not told.
     """
 
     inputs: dict[str, Text | Patches | Regions]
@@ -132,6 +134,7 @@ class Batch:
     example_mask: Bool[Array, "B K"]
     picture: Int32[Array, "B K"]
     targets: dict[str, Shaped[Array, "B ..."]] = dataclasses.field(default_factory=dict)
+    pictures: int = dataclasses.field(default=0, metadata={"static": True})
 
     @property
     def text(self) -> Text:
@@ -220,6 +223,7 @@ def make_batch(
     text: Text,
     image: Patches | Regions | None = None,
     picture: Int32[Array, "B K"] | None = None,
+    pictures: int = 0,
     targets: Mapping[str, Array] | None = None,
 ) -> Batch:
     """Completes the optional fields and gathers them into a `Batch` (numpy in, numpy out).
@@ -229,10 +233,12 @@ def make_batch(
             (segment, part), `types` and `part` default to 0.
         image: likewise; without one the batch has an image of no tokens.
         picture: identity of each example's picture; by default every segment of every row has its own.
+        pictures: segments that a row has at most; 0: not told.
         targets: arrays by name, as objectives ask for them.
 
     Raises:
-        BatchError: a field of the wrong rank, dtype or size, by name; `text.slots` that a text crosses.
+        BatchError: a field of the wrong rank, dtype or size, by name; `text.slots` that a text crosses;
+            `pictures` that a row exceeds.
     """
     text = _complete_text(text)
     batch = text.ids.shape[0]
@@ -249,11 +255,23 @@ def make_batch(
         example_mask=examples[..., 0] > 0,
         picture=picture,
         targets=dict(targets or {}),
+        pictures=pictures,
     )
     check_batch(result)
+    if pictures:
+        _check_pictures(np.asarray(image.segments), pictures)
     if text.slots > 1:
         _check_slots(np.asarray(text.segments), np.asarray(text.part), text.slots)
     return result
+
+
+def _check_pictures(segments: np.ndarray, pictures: int) -> None:
+    for number, row in enumerate(segments):
+        if (there := len(np.unique(row[row > 0]))) > pictures:
+            raise BatchError(
+                f"pictures={pictures} promises so many segments a row at most, but row {number} has {there} with image "
+                "tokens: raise it, or leave it at 0"
+            )
 
 
 def _check_slots(segments: np.ndarray, part: np.ndarray, slots: int) -> None:

@@ -60,6 +60,7 @@ def evaluate(
     data_dir: str = "",
     report: bool = False,
     shortlist: int = 0,
+    prune: float = 0.0,
 ) -> Metrics:
     """Evaluates a run and writes `eval/SPLIT/` of its folder.
 
@@ -72,6 +73,8 @@ def evaluate(
         data_dir: where the data lies, if not where the run's config says.
         report: also write the page.
         shortlist: also retrieve texts and pictures over the whole split, re-ranking so many for each; 0: do not.
+        prune: share of the image tokens that stay, as `Model.pruned(keep=...)` has it; the files then go to
+            `eval/SPLIT-prune-SHARE/`. 0: as the run is.
 
     Returns:
         The metrics by name.
@@ -86,12 +89,12 @@ def evaluate(
     splits = split_names(model.config.data)
     if split not in splits:
         raise ConfigError(f"--split={split}: {model.config.data.name} has {', '.join(splits)}")
-    place = folder.eval(split)
+    place = folder.eval(f"{split}-prune-{prune:g}" if prune else split)
     try:
         make_writable(place)
     except OSError as error:
         raise FolderError(f"{place} cannot be written: {error.strerror}") from error
-    found = run_evaluation(model, folder, split)
+    found = run_evaluation(model.pruned(keep=prune) if prune else model, folder, split, chooser=model)
     if seen := overlap_line(read_ids(folder.pictures), found.source, split):
         print(seen, file=sys.stderr)
     captioned = write_captions(model, found.source) if writing(model.heads) else []
@@ -115,8 +118,12 @@ def evaluate(
     return found.metrics
 
 
-def run_evaluation(model: Model, folder: RunFolder, split: str) -> Evaluation:
-    """Computes everything; reads `priors.json` of the folder, and `eval/pointing.json` or makes it."""
+def run_evaluation(model: Model, folder: RunFolder, split: str, *, chooser: Model | None = None) -> Evaluation:
+    """Computes everything; reads `priors.json` of the folder, and `eval/pointing.json` or makes it.
+
+    `chooser` is the run's own model, which chooses the head that points where `model` is that model pruned.
+    """
+    chooser = chooser or model
     source = open_split(model.config.data, split)
     losses, answered = _measure(model, folder, source)
     metrics = summarise(answered) if answered else {}
@@ -126,7 +133,7 @@ def run_evaluation(model: Model, folder: RunFolder, split: str) -> Evaluation:
     pointing = None
     if _has_pointing(model):
         count = _count_fn(model)
-        pointing = _choose_head(model, folder, count)
+        pointing = _choose_head(chooser, folder, _count_fn(chooser))
         metrics |= _pointing_metrics(pointing, _count_hits(model, source, count))
     return Evaluation(
         model=model,

@@ -25,6 +25,9 @@ from singlestream.interop.rules import Account
 from singlestream.model.answering import answering, probabilities
 from singlestream.model.build import AnyModel
 from singlestream.model.captions import WRITING, Caption, Search, Writer, writing
+from singlestream.model.pruning.config import PruningConfig
+from singlestream.model.pruning.run import set_pruning
+from singlestream.model.single_stream import SingleStream
 
 MAX_ROWS = 64  # of a batch of `predict`; a longer list takes several
 
@@ -92,6 +95,31 @@ class Model:
     def move_data(self, folder: str) -> None:
         """From now on the data lies in another folder than `config.data.dir` says."""
         self._config = dataclasses.replace(self.config, data=dataclasses.replace(self.config.data, dir=folder))
+
+    def pruned(self, **settings: Any) -> Model:
+        """The same model, with the same parameters, whose later layers do without some image tokens.
+
+        Args:
+            settings: of `PruningConfig` (`config.model.pruning`), such as `keep=0.5`, `layers=(2,)`, `method="merge"`;
+                what is not named is as in that class, so `pruned()` keeps every token.
+
+        Raises:
+            ConfigError: settings that do not go together or with this model, or a model of two streams.
+        """
+        module = nnx.merge(self.graphdef, self.params)
+        if not isinstance(module, SingleStream):
+            raise ConfigError("pruned needs a single-stream model: of two streams, each reads the other whole")
+        unknown = settings.keys() - {field.name for field in dataclasses.fields(PruningConfig)}
+        if unknown:
+            names = ", ".join(field.name for field in dataclasses.fields(PruningConfig))
+            raise ConfigError(f"pruned: no setting {', '.join(sorted(unknown))}: choose of {names}")
+        try:
+            set_pruning(module, PruningConfig(**settings))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        config = self._config and dataclasses.replace(self._config, model=module.config)
+        known: dict[str, Any] = {"spec": self.spec, "step": self.step, "plan": self.plan, "account": self.account}
+        return Model(module=module, processor=self._processor, config=config, **known)
 
     @property
     def answers(self) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from singlestream.model import two_stream_config
 from singlestream.model.attention import config as attention_config
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.config import CHOICES, ModelConfig
+from singlestream.model.pruning import config as pruning_config
+from singlestream.model.pruning.config import PruningConfig
 from singlestream.objectives import objective_names
 
 PAGE = (Path(__file__).parents[1] / "docs" / "configs.md").read_text(encoding="utf-8")
@@ -50,8 +52,9 @@ EXPECTED = {
     "The run: `config.*`": without(settings(Config), "data", "model", "train"),
     "Data: `config.data.*`": settings(DataConfig),
     "More corpora: `config.data.corpora.NAME.*`": settings(CorpusConfig),
-    "Model: `config.model.*`": without(settings(ModelConfig), "attention"),
+    "Model: `config.model.*`": without(settings(ModelConfig), "attention", "pruning"),
     "Attention: `config.model.attention.*`": settings(AttentionConfig),
+    "Pruning: `config.model.pruning.*`": settings(PruningConfig),
     "Model of two streams: `config.model.*`": without(settings(TwoStreamConfig), "attention"),
     "Objectives": options(),
     "Training: `config.train.*`": without(settings(TrainConfig), "mesh")
@@ -73,6 +76,7 @@ def test_every_setting_has_its_row_and_its_default(section):
 
 PLACES = [("Model: `config.model.*`", *item) for item in CHOICES.items()]
 PLACES += [("Attention: `config.model.attention.*`", *item) for item in attention_config.CHOICES.items()]
+PLACES += [("Pruning: `config.model.pruning.*`", *item) for item in pruning_config.CHOICES.items()]
 PLACES += [("Model of two streams: `config.model.*`", *item) for item in two_stream_config.CHOICES.items()]
 
 

@@ -161,6 +161,11 @@ class Processor:
         return self.data.texts_per_row * self.data.examples_per_row * self.data.apart
 
     @property
+    def num_segments(self) -> int:
+        """Segments of a row at most."""
+        return self.num_examples // (1 if self.data.copies else self.data.texts_per_row)
+
+    @property
     def num_patches(self) -> int:
         """N, image tokens of a row: patches or regions."""
         pictures = max(self.model.num_images, self.data.apart) * self.data.examples_per_row
@@ -247,7 +252,7 @@ class Processor:
         text = Text(**groups["text"], slots=self.num_examples)
         image = Regions if "features" in groups["image"] else Patches
         inputs: dict[str, Text | Patches | Regions] = {"text": text, "image": image(**groups["image"])}
-        return Batch(inputs=inputs, targets=groups["targets"], **groups[""])
+        return Batch(inputs=inputs, targets=groups["targets"], pictures=self.num_segments, **groups[""])
 
     def batch_of(self, images: Sequence[Visual | Sequence[Visual]], texts: Sequence[str]) -> Batch:
         """A batch of one picture (or the several of one example) and one text a row, from whatever holds pictures.

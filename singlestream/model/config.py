@@ -11,6 +11,7 @@ from singlestream.model.encoders import encoder_names
 from singlestream.model.fusion_checks import check_fusion
 from singlestream.model.joins import join_names
 from singlestream.model.positions import position_names
+from singlestream.model.pruning.config import PruningConfig, check_pruning
 
 # width, layers, heads, width of the feed-forward layer. `base` and `large` are BERT's and ViT's.
 SIZES: dict[str, tuple[int, int, int, int]] = {
@@ -120,6 +121,7 @@ class ModelConfig:
     remat: str = "none"
     dtype: str = "float32"
     attention: AttentionConfig = AttentionConfig()
+    pruning: PruningConfig = PruningConfig()
 
     def __post_init__(self) -> None:
         for name, valid in CHOICES.items():
@@ -159,6 +161,7 @@ class ModelConfig:
         check_direction(self)
         check_fusion(self)
         check_pooling(self)
+        check_pruning(self)
         object.__setattr__(self, "image_grid", tuple(self.image_grid))
 
     def _check_image(self) -> None:
@@ -189,6 +192,7 @@ class ModelConfig:
         zero = ("late_layers", "decoder_layers", "hops", "bottlenecks", "text_layers", "image_layers", "channel_gate")
         without: dict[str, Any] = dict.fromkeys(zero, 0)
         without |= dict.fromkeys(("text_encoder", "image_encoder", "join"), "none")
+        without["pruning"] = PruningConfig()
         return dataclasses.replace(self, num_layers=num_layers, direction="prefix", image_cls=False, **without)
 
     @property

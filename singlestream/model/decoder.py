@@ -17,6 +17,7 @@ from singlestream.model.config import ModelConfig
 from singlestream.model.cross_attention import CrossAttention, Memory
 from singlestream.model.encoder import Stack
 from singlestream.model.noise import split_off
+from singlestream.model.pruning.config import PruningConfig
 from singlestream.model.visibility import Visibility
 
 
@@ -103,7 +104,7 @@ class Decoder(Stack):
     """`config.decoder_layers` layers, of the encoder's sizes."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        config = dataclasses.replace(config, num_layers=config.decoder_layers)
+        config = dataclasses.replace(config, num_layers=config.decoder_layers, pruning=PruningConfig())
         super().__init__(config, lambda rngs: DecoderBlock(config, rngs=rngs), rngs=rngs)
 
     def __call__(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from singlestream.model.pruning.config import check_direction as check_pruned_direction
+
 DIRECTIONS = ("full", "prefix", "causal", "text_to_image", "image_to_text", "both", "multi_hop", "bottleneck")
 HIDE_TEXT = ("prefix", "causal", "text_to_image")  # no picture reads a text: its texts can be computed slot by slot
 ONLY_ACROSS = ("text_to_image", "image_to_text", "both")  # no token reads another one of its own modality
@@ -78,6 +80,7 @@ def check_call(config: Any, direction: str | None) -> None:
             f"config.model.text_encoder={config.text_encoder!r} does not go with direction='causal' (of config.model."
             "direction, or of an objective): it reads a text from both sides"
         )
+    check_pruned_direction(config.pruning, direction)
 
 
 def check_pooling(config: Any) -> None:

@@ -82,6 +82,11 @@ class Stack(nnx.Module):
             jnp.arange(config.num_layers, dtype=jnp.int32),
         )
 
+    def divided(self, key: jax.Array | None = None) -> list[Any]:
+        """The same as stretches of one layer each."""
+        layers = self.layers(key)
+        return divide(layers, [1] * len(jax.tree.leaves(layers)[0]))
+
     def run(
         self, layers: Any, x: Float[Array, "B L D"], *reads: Any, attention: bool = False
     ) -> tuple[Float[Array, "B L D"], Any, Float[Array, "layers B H L M"] | None]:

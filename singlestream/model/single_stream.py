@@ -24,6 +24,7 @@ from singlestream.model.joins import build_join
 from singlestream.model.late_fusion import LateFusion
 from singlestream.model.noise import dropout, split_off
 from singlestream.model.pooling import Pooler, mean_image, second_last
+from singlestream.model.pruning.run import run_pruned
 from singlestream.model.ranges import check_ranges
 from singlestream.model.visibility import Visibility
 
@@ -123,7 +124,10 @@ class SingleStream(nnx.Module):
         encoder_key, front_key = split_off(encoder_key, self.front is not None)
         x, extra = self.enter(stream, visibility, key=front_key)
         seen = visibility if perturbation is None else visibility.perturbed(perturbation["self"])
-        x, hidden, weights = self.encoder(x, seen, key=encoder_key, attention=attention)
+        if self.config.pruning.active:
+            x, hidden, weights, extra["kept"] = run_pruned(self.encoder, x, seen, key=encoder_key, attention=attention)
+        else:
+            x, hidden, weights = self.encoder(x, seen, key=encoder_key, attention=attention)
         states, image = x[:, :num_text], x[:, num_text : num_text + num_image]
         extra |= self._beside(x[:, num_text + num_image :], batch, visibility.direction)
         if any(head.head.source == "second_last" for head in self.heads.values()):
@@ -199,8 +203,10 @@ class SingleStream(nnx.Module):
             hops=self.config.hops,
             depth=self.config.num_layers,
             num_text=text.ids.shape[1],
+            num_image=batch.image.segments.shape[1],
             slots=text.slots,
             examples=batch.examples.shape[1],
+            pictures=batch.pictures or batch.examples.shape[1],
             edges=edges_of(batch, self.config.attention),
         )
 

@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int32
 
 from singlestream.batch import EXTRA, IMAGE, TEXT, Array, Size
 
-FIELDS = ("segments", "part", "modality", "place", "where", "token")  # what is known of each token
+FIELDS = ("segments", "part", "modality", "place", "where", "token", "log_size")  # what is known of each token
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=(*FIELDS, "edges", "keys", "layer", "perturbation"),
-    meta_fields=("direction", "hops", "depth", "num_text", "slots", "examples"),
+    meta_fields=("direction", "hops", "depth", "num_text", "num_image", "slots", "examples", "pictures"),
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Visibility:
@@ -66,12 +66,15 @@ class Visibility:
     # (picture, row, column) of a patch in its example, -1 of any other token; None where image tokens are regions.
     where: Int32[Array, "B L 3"] | None = None
     token: Int32[Array, "B L"] | None = None  # number of a token in its row: what tells a query's own key
+    log_size: Float[Array, "B L"] | None = None  # log of how many tokens were merged into this one; None: no merging
     direction: str = "full"
     hops: int = 0  # with `multi_hop`: layers that go across, the last ones of `depth`
     depth: int = 0
     num_text: Size = 0
+    num_image: Size = 0  # image tokens, which come after the text
     slots: int = 1
     examples: Size = 1  # the most (segment, part) pairs that a row has
+    pictures: Size = 1  # the most segments that a row has
     # Pairs of `token` that an edge joins, for `attention.graph="edges"`; what is no token's number joins nothing.
     edges: Int32[Array, "B E 2"] | None = None
     keys: Visibility | None = None
@@ -133,6 +136,11 @@ class Visibility:
             return seen & self._hop(own, q_modality == k_modality, to_image, to_text)
         across = {"text_to_image": to_image, "image_to_text": to_text, "both": to_image | to_text}
         return seen & (own | across[self.direction])
+
+    def weigh_sizes(self, scores: Float[Array, "B H Q K"], keys: slice = slice(None)) -> Float[Array, "B H Q K"]:
+        """Scores of which each key counts for as many tokens as were merged into it (Bolya et al. 2023, equation 1)."""
+        log_size = self.read.log_size
+        return scores if log_size is None else scores + log_size[:, None, None, keys].astype(scores.dtype)
 
     def _hop(self, own: Array, within: Array, to_image: Array, to_text: Array) -> Bool[Array, "B Q K"]:
         """What a layer of `multi_hop` reads."""

@@ -9,6 +9,7 @@ from singlestream.model.attention.share import at_most
 from singlestream.model.attention.slotted import is_slotted
 from singlestream.model.config import ModelConfig
 from singlestream.model.embed import conv_sides
+from singlestream.model.pruning.choose import room
 from singlestream.model.two_stream_config import ModelSettings, TwoStreamConfig
 
 # Dense bfloat16 peaks of one jax device in FLOP/s, from the vendors' data sheets. The first name found in the device's
@@ -49,7 +50,8 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
     before = num_image * _stem(config, batch)
     before += config.image_layers * _front_layer(config, config.image_encoder, num_image, _pairs(config, num_image))
     if config.decoder_layers:
-        layers = config.num_layers * _layer(config, num_image, num_image**2) + _gate(config, num_image)
+        layers = config.num_layers * _layer(config, num_image, num_image**2)
+        layers = (_pruned(config, batch, 0) if config.pruning.active else layers) + _gate(config, num_image)
         layers += config.decoder_layers * _decoder_layer(config, num_text, _alone(config, "causal", batch), num_image)
         return 3.0 * 2.0 * rows * (before + layers)
     length = num_text + num_image + batch.examples.shape[1] * config.bottlenecks
@@ -59,8 +61,32 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
     both = _layer(config, length, scores)
     first = _layer(config, num_text, alone) if config.late_layers else both
     layers = config.num_layers * first + config.late_layers * both
+    if config.pruning.active:
+        layers = _pruned(config, batch, num_text)
     before += config.text_layers * _front_layer(config, config.text_encoder, num_text, _alone(config, "prefix", batch))
     return 3.0 * 2.0 * rows * (before + layers + _gate(config, length))
+
+
+def _pruned(config: ModelConfig, batch: Batch, num_text: int) -> int:
+    """Multiplications for one row of layers that lose image tokens; so many text tokens are read beside them."""
+    pruning, there = config.pruning, batch.image.segments.shape[1]
+    pictures = batch.pictures or batch.examples.shape[1]
+    extra = batch.examples.shape[1] * (config.bottlenecks + config.image_cls)
+    slotted = num_text > 0 and _is_slotted(config, config.direction, batch.text.slots)
+    now, total, drops = there, 0, 0
+    for number in range(1, config.num_layers + 1):
+        prunes = number in pruning.layers
+        scores = _pairs(config, num_text + now + extra)
+        # A layer that is asked for its weights computes the whole matrix.
+        if slotted and not (prunes and pruning.method != "merge"):
+            scores = _alone(config, config.direction, batch) + num_text * now + now**2
+        total += _layer(config, num_text + now + extra, scores)
+        if prunes and pruning.method != "mask":
+            if pruning.method == "merge":  # how alike the keys are, and the means
+                total += now**2 * (config.width // config.num_heads + config.width)
+            drops += 1
+            now = min(now, room(at_most(pruning.share(drops), there), pictures))
+    return total
 
 
 def _alone(config: ModelConfig, direction: str, batch: Batch) -> int:

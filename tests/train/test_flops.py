@@ -12,6 +12,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from singlestream.batch import make_batch
 from singlestream.model.config import ModelConfig
+from singlestream.model.pruning.config import PruningConfig
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.two_stream import TwoStream
 from singlestream.model.two_stream_config import TwoStreamConfig
@@ -43,9 +44,10 @@ def multiplications(jaxpr: Jaxpr) -> int:
         {"direction": "prefix", "decoder_layers": 1},
         {"direction": "text_to_image", "pooling": "mean", "channel_gate": 4},
         {"direction": "bottleneck", "bottlenecks": 2, "text_encoder": "transformer", "text_layers": 1},
+        {"direction": "prefix", "num_layers": 3, "pruning": PruningConfig(keep=0.4)},
         {"text_encoder": "lstm", "text_layers": 2, "image_encoder": "cnn", "image_layers": 1},
     ],
-    ids=["plain", "slots", "conv", "late", "decoder", "gate", "bottleneck", "front"],
+    ids=["plain", "slots", "conv", "late", "decoder", "gate", "bottleneck", "pruned", "front"],
 )
 def test_the_count_is_that_of_the_products(changes: dict[str, object]):
     config: ModelConfig = replace(CONFIG, image_positions="none", num_images=1, **changes)

@@ -86,7 +86,9 @@ class Attention(nnx.Module):
         self, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"], visibility: Visibility
     ) -> Float[Array, "B H Q K"]:
         """Scores of these queries and keys, whose tokens `visibility` describes, in float32 or wider, unmasked."""
-        return self._of_content(q, k) if self.relative is None else self.relative(self._of_content, q, k, visibility)
+        if self.relative is None:
+            return visibility.weigh_sizes(self._of_content(q, k))
+        return visibility.weigh_sizes(self.relative(self._of_content, q, k, visibility))
 
     def _of_content(self, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"]) -> Float[Array, "B H Q K"]:
         """The same, whatever the tokens' places."""

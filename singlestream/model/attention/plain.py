@@ -33,7 +33,7 @@ def plain(
     # Heads go before tokens, once: XLA on CPU then multiplies contiguous matrices (half the time of "bqhd,bkhd").
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     scores = jnp.einsum("bhqc,bhkc->bhqk", q, k)
-    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    scores = visibility.weigh_sizes(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
     out, found = weigh(scores, v, visibility.mask()[:, None], rate=rate, key=key, weights=weights)
     return out.swapaxes(1, 2), found
 

@@ -43,6 +43,7 @@ def slotted(
 
     def scores(queries: slice) -> Float[Array, "B H Q N"]:
         s = jnp.einsum("bhqc,bhkc->bhqk", q[:, :, queries], k[:, :, image])
+        s = visibility.weigh_sizes(_wide(s), image)
         return _masked(s, visibility.mask(queries, image)[:, None])
 
     q_text, k_text, v_text = (x[:, :, text].reshape(slot_shape) for x in (q, k, v))
@@ -65,7 +66,11 @@ def slotted(
 
 
 def _masked(scores: Array, mask: Array) -> Array:
-    return jnp.where(mask, scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), MASKED)
+    return jnp.where(mask, _wide(scores), MASKED)
+
+
+def _wide(scores: Array) -> Array:
+    return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
 
 
 def _slot_mask(visibility: Visibility, slot: int) -> Array:

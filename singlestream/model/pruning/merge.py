@@ -1,0 +1,42 @@
+"""Merging of alike tokens: bipartite soft matching (Bolya et al. 2023, ToMe, section 3)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int32
+
+from singlestream.batch import Array
+from singlestream.model.pruning.choose import best
+
+
+def match(keys: Float[Array, "B N C"], among: Bool[Array, "B N N"], count: Int32[Array, "B N"]) -> Int32[Array, "B N"]:
+    """The token that each token goes into; itself for one that stays.
+
+    Each segment's tokens fall, in turns, into two sets; each of the first finds the one of the second whose key is the
+    most alike (cosine), and the `count` pairs that are the most alike are merged.
+
+    Args:
+        keys: of a token in the last layer, the mean over heads.
+        among: pairs of tokens of one segment.
+        count: for each token, how many of its segment go; no more than half of them, rounded up.
+    """
+    number = jnp.arange(keys.shape[1], dtype=jnp.int32)
+    first = among.any(-1) & ((among & (number < number[:, None])).sum(-1) % 2 == 0)
+    keys = keys.astype(jnp.promote_types(keys.dtype, jnp.float32))
+    unit = keys / jnp.maximum(jnp.linalg.norm(keys, axis=-1, keepdims=True), 1e-12)
+    alike = jnp.where(among & ~first[:, None], jnp.einsum("bnc,bmc->bnm", unit, unit), -jnp.inf)
+    goes = first & best(alike.max(-1), among & first[:, None], count)
+    return jnp.where(goes, alike.argmax(-1).astype(jnp.int32), number)
+
+
+def merge(
+    x: Float[Array, "B N D"], size: Float[Array, "B N"], into: Int32[Array, "B N"]
+) -> tuple[Float[Array, "B N D"], Float[Array, "B N"]]:
+    """The mean of what goes into each token, weighed by how many tokens each stands for, and how many it then does.
+
+    A token that went into another one has size 0, and what is in its place does not count.
+    """
+    goes = (into[:, :, None] == jnp.arange(x.shape[1])).astype(size.dtype) * size[:, :, None]
+    total = goes.sum(1)
+    mean = jnp.einsum("bnm,bnd->bmd", goes, x.astype(size.dtype)) / jnp.maximum(total, 1)[..., None]
+    return mean.astype(x.dtype), total
