@@ -22,6 +22,7 @@ RUNTIME = [
     "pillow>=11",
     "protobuf>=5.28",
     "rich>=13.7",
+    "scipy>=1.14",
     "tensorboardX>=2.6.4",
     "tensorflow-datasets>=4.9.9,<5",
     "tokenizers>=0.22,<0.24",

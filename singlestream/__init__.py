@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from singlestream.batch import Audio as Audio
     from singlestream.batch import Batch as Batch
     from singlestream.batch import BatchError as BatchError
     from singlestream.batch import Encoded as Encoded
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from singlestream.batch import Spec as Spec
     from singlestream.batch import Text as Text
     from singlestream.batch import make_batch as make_batch
+    from singlestream.batch import without_audio as without_audio
     from singlestream.batch import without_image as without_image
     from singlestream.config import Config as Config
     from singlestream.config import ConfigError as ConfigError
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 
 # Public name -> where it is defined; the same list as above, for the interpreter.
 _HOMES = {
+    "Audio": "batch.Audio",
     "Batch": "batch.Batch",
     "BatchError": "batch.BatchError",
     "Caption": "model.captions.Caption",
@@ -66,6 +69,7 @@ _HOMES = {
     "load": "loading.load",
     "make_batch": "batch.make_batch",
     "patchify": "data.image.patchify_batch",
+    "without_audio": "batch.without_audio",
     "without_image": "batch.without_image",
 }
 

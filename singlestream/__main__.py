@@ -1,25 +1,26 @@
 """The command `singlestream`, also `python -m singlestream`.
 
 singlestream export --workdir=RUN --output=FOLDER [--checkpoint=best] [--platforms=cpu,cuda,tpu] [--head=vqa]
+singlestream explain IMAGE "TEXT" --workdir=RUN --output=PAGE.html [--checkpoint=best] [--answer=red]
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 from absl import flags
 
 from singlestream import cli
+from singlestream.train.errors import FolderError
 
-COMMAND = "singlestream export"
-USAGE = f"usage: {COMMAND} --workdir=RUN --output=FOLDER ({COMMAND} --help shows all flags)"
-
-# `module_name` has --help list these flags; absl looks for those of sys.argv[0], which `main` sets.
-WORKDIR = flags.DEFINE_string("workdir", "", "a run's folder, or a published checkpoint's", module_name=COMMAND)
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "of a run: best, latest, or a step", module_name=COMMAND)
-OUTPUT = flags.DEFINE_string("output", "", "folder to write; it must not exist", module_name=COMMAND)
-PLATFORMS = flags.DEFINE_list("platforms", "cpu,cuda,tpu", "that the program is lowered for", module_name=COMMAND)
-HEADS = flags.DEFINE_list("head", "", "heads to take along; all if empty", module_name=COMMAND)
+USAGES = {
+    "export": "singlestream export --workdir=RUN --output=FOLDER",
+    "explain": 'singlestream explain IMAGE "TEXT" --workdir=RUN --output=PAGE.html',
+}
+USAGE = f"usage: {', or '.join(USAGES.values())} (with --help all flags are shown)"
+FLAGS = flags.FLAGS
 
 
 def main() -> None:
@@ -28,22 +29,50 @@ def main() -> None:
     if name in ("-h", "--help", "help"):
         print(USAGE)
         return
-    if name != "export":
+    if name not in USAGES:
         cli.fail(f"no command {name!r}; {USAGE}" if name else USAGE)
-    sys.argv = [COMMAND, *arguments]
-    cli.run(_export)
+    # absl has --help list the flags whose `module_name` this is.
+    sys.argv = [f"singlestream {name}", *arguments]
+    flags.DEFINE_string("workdir", "", "a run's folder, or a published checkpoint's", module_name=sys.argv[0])
+    flags.DEFINE_string("checkpoint", "best", "of a run: best, latest, or a step", module_name=sys.argv[0])
+    if name == "export":
+        flags.DEFINE_string("output", "", "folder to write; it must not exist", module_name=sys.argv[0])
+        flags.DEFINE_list("platforms", "cpu,cuda,tpu", "that the program is lowered for", module_name=sys.argv[0])
+        flags.DEFINE_list("head", "", "heads to take along; all if empty", module_name=sys.argv[0])
+        cli.run(_export)
+    flags.DEFINE_string("output", "", "page to write; one that is there is replaced", module_name=sys.argv[0])
+    flags.DEFINE_string("answer", "", "to be explained; the model's own if empty", module_name=sys.argv[0])
+    cli.run(_explain, arguments=("IMAGE", '"TEXT"'))
 
 
 def _export() -> None:
-    cli.required(workdir=WORKDIR.value, output=OUTPUT.value)
+    cli.required(workdir=FLAGS.workdir, output=FLAGS.output)
     # After the flags are known to be right: the import takes seconds.
     from singlestream.export import check_platforms, export
     from singlestream.loading import load
 
-    check_platforms(PLATFORMS.value)
-    model = load(WORKDIR.value, CHECKPOINT.value)
-    folder = export(model, OUTPUT.value, platforms=PLATFORMS.value, heads=HEADS.value or None)
-    print(f"wrote {folder} (step {model.step}, for {', '.join(PLATFORMS.value)})")
+    check_platforms(FLAGS.platforms)
+    model = load(FLAGS.workdir, FLAGS.checkpoint)
+    folder = export(model, FLAGS.output, platforms=FLAGS.platforms, heads=FLAGS.head or None)
+    print(f"wrote {folder} (step {model.step}, for {', '.join(FLAGS.platforms)})")
+
+
+def _explain(image: str, text: str) -> None:
+    cli.required(workdir=FLAGS.workdir, output=FLAGS.output)
+    page = Path(FLAGS.output)
+    if page.is_dir() or not page.parent.is_dir():
+        raise FolderError(f"--output={page}: expected a page to write, in a folder that is there")
+    if not Path(image).is_file():
+        raise FolderError(f"{image}: no such file")
+    from singlestream.explained import explain_answer
+    from singlestream.explained_page import write_explained
+    from singlestream.loading import load
+
+    model = load(FLAGS.workdir, FLAGS.checkpoint)
+    found = explain_answer(model, image, text, FLAGS.answer)
+    write_explained(found, page, title=f"{Path(FLAGS.workdir).resolve().name}, step {model.step:,}")
+    probability = round(found.prediction.probabilities[found.answer], 6)
+    print(json.dumps({"answer": found.answer, "probability": probability, "page": str(page)}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

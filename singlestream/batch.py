@@ -1,7 +1,7 @@
 """The one contract of shapes: what data makes, the model reads, and objectives measure.
 
-Letters, used everywhere: B rows, T text tokens, N image tokens, E learned tokens an example,
-L = T + N + K*E tokens of a row, K examples per row, D width, H heads.
+Letters, used everywhere: B rows, T text tokens, N image tokens, A audio tokens, E learned tokens an example,
+L = T + N + A + K*E tokens of a row, K examples per row, D width, H heads. Most batches have no audio: A is 0.
 
 An *example* is one picture (or pair, or frames) and one text. A row holds one example, several packed side by side
 (segments 1, 2, ...), or several texts that share one picture (one segment, parts 1, 2, ...). Who sees whom follows from
@@ -30,7 +30,7 @@ else:
     Array = jax.Array | np.ndarray
     Size = Any  # no int while `singlestream.program` lowers a model for batches of every size
 
-TEXT, IMAGE, EXTRA = 0, 1, 2  # values of Stream.modality; EXTRA: bottlenecks, which are of neither
+TEXT, IMAGE, EXTRA, AUDIO = 0, 1, 2, 3  # values of Stream.modality; EXTRA: bottlenecks, which are of none
 
 
 class BatchError(ValueError):
@@ -120,6 +120,21 @@ class Regions:
 
 @_pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Audio:
+    """Audio tokens that are windows of a log-mel spectrogram, in the order of their `time`.
+
+    `features` holds a window's bands, column by column (`data.audio.log_mel`); `time` counts the windows of an example
+    from its beginning, `config.model.audio_per_frame` of them to each frame of its video (`Patches.index`).
+    """
+
+    features: Float[Array, "B A F"]
+    time: Int32[Array, "B A"] | None = None
+    segments: Int32[Array, "B A"] | None = None
+    part: Int32[Array, "B A"] | None = None
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
     """What the pipeline yields and every objective reads.
 
@@ -129,7 +144,7 @@ class Batch:
     not told.
     """
 
-    inputs: dict[str, Text | Patches | Regions]
+    inputs: dict[str, Text | Patches | Regions | Audio]
     examples: Int32[Array, "B K 2"]
     example_mask: Bool[Array, "B K"]
     picture: Int32[Array, "B K"]
@@ -144,8 +159,12 @@ class Batch:
     def image(self) -> Patches | Regions:
         return self.inputs["image"]  # type: ignore[return-value]
 
+    @property
+    def audio(self) -> Audio | None:
+        return self.inputs.get("audio")  # type: ignore[return-value]
+
     def replace(self, **changes: Any) -> Batch:
-        """The same batch with some fields, or some `inputs` by name (`text=`, `image=`), changed."""
+        """The same batch with some fields, or some `inputs` by name (`text=`, `image=`, `audio=`), changed."""
         inputs = {k: changes.pop(k) for k in tuple(changes) if k in self.inputs}
         return dataclasses.replace(self, inputs={**self.inputs, **inputs}, **changes)
 
@@ -153,7 +172,7 @@ class Batch:
 @_pytree
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What the encoder reads: one sequence of tokens, text first."""
+    """What the encoder reads: one sequence of tokens, text first, then image, then audio."""
 
     x: Float[Array, "B L D"]
     segments: Int32[Array, "B L"]
@@ -166,6 +185,7 @@ class Stream:
 class Encoded:
     """What a model returns: final states by modality, one `pooled` vector an example.
 
+    `audio` is None where the batch has none.
     `extra` holds what only some models have: `image_cls` [B, K, D], the states of the images' class tokens;
     `bottlenecks` [B, K, E, D], those of an example's bottlenecks; `modality_weights` [B, K, 2], the shares of text and
     image in `pooled`; `channel_gates` [B, L, D], what the stream was multiplied by before the layers on both;
@@ -178,6 +198,7 @@ class Encoded:
     text: Float[Array, "B T Dt"]
     image: Float[Array, "B N Di"]
     pooled: Float[Array, "B K D"]
+    audio: Float[Array, "B A D"] | None = None
     extra: dict[str, Array] = dataclasses.field(default_factory=dict)
     hidden: Any = None
     attention: dict[str, Array] | None = None
@@ -208,6 +229,13 @@ def without_image(batch: Batch) -> Batch:
     return batch.replace(image=hidden)
 
 
+def without_audio(batch: Batch) -> Batch:
+    """The same batch with the sound taken away: nobody sees an audio token. One without audio stays what it is."""
+    if batch.audio is None:
+        return batch
+    return batch.replace(audio=dataclasses.replace(batch.audio, segments=batch.audio.segments * 0))  # type: ignore[operator]
+
+
 def without_text(batch: Batch) -> Batch:
     """The same batch with no text token, and nothing of the texts in its pictures."""
     text = batch.text
@@ -222,6 +250,7 @@ def make_batch(
     *,
     text: Text,
     image: Patches | Regions | None = None,
+    audio: Audio | None = None,
     picture: Int32[Array, "B K"] | None = None,
     pictures: int = 0,
     targets: Mapping[str, Array] | None = None,
@@ -232,6 +261,7 @@ def make_batch(
         text: only `ids` is needed; `segments` defaults to 1 everywhere, `positions` are counted within each
             (segment, part), `types` and `part` default to 0.
         image: likewise; without one the batch has an image of no tokens.
+        audio: likewise, `time` counted from 0; without one the batch has none.
         picture: identity of each example's picture; by default every segment of every row has its own.
         pictures: segments that a row has at most; 0: not told.
         targets: arrays by name, as objectives ask for them.
@@ -249,8 +279,11 @@ def make_batch(
     if picture is None:
         rows = np.arange(batch, dtype=np.int32)[:, None] * (int(examples[..., 0].max(initial=0)) + 1)
         picture = np.where(examples[..., 0] > 0, rows + examples[..., 0], 0).astype(np.int32)
+    inputs: dict[str, Text | Patches | Regions | Audio] = {"text": text, "image": image}
+    if audio is not None:
+        inputs["audio"] = _complete_audio(audio)
     result = Batch(
-        inputs={"text": text, "image": image},
+        inputs=inputs,
         examples=examples,
         example_mask=examples[..., 0] > 0,
         picture=picture,
@@ -343,6 +376,18 @@ def _complete_image(image: Patches | Regions) -> Patches | Regions:
     return dataclasses.replace(image, boxes=boxes, words=words, **common)
 
 
+def _complete_audio(audio: Audio) -> Audio:
+    if np.ndim(audio.features) != 3:
+        raise BatchError(f"audio.features: expected [B, A, size], got shape {np.shape(audio.features)}")
+    shape = audio.features.shape[:2]
+    return dataclasses.replace(
+        audio,
+        time=_or(audio.time, lambda: np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)),
+        segments=_or(audio.segments, lambda: np.ones(shape, np.int32)),
+        part=_or(audio.part, lambda: np.zeros(shape, np.int32)),
+    )
+
+
 def _or(value: Array | None, default: Any) -> Array:
     return default() if value is None else _int32(value)
 
@@ -378,6 +423,10 @@ def check_batch(batch: Batch) -> None:
         expect += [("image.boxes", image.boxes, (rows, num_image, 4), "float")]
         if image.words is not None:
             expect += [("image.words", image.words, (rows, num_image, None), "int32")]
+    if (audio := batch.audio) is not None:
+        num_audio = _shape(audio.features, 3)[1]
+        expect += [("audio.features", audio.features, (rows, num_audio, None), "float")]
+        expect += [(f"audio.{n}", getattr(audio, n), (rows, num_audio), "int32") for n in ("time", "segments", "part")]
     expect += [
         ("examples", batch.examples, (rows, num_examples, 2), "int32"),
         ("example_mask", batch.example_mask, (rows, num_examples), "bool"),

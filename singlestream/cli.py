@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -27,8 +28,11 @@ _KEPT_MEMORY = (
 )
 
 
-def run(main: Callable[[], Any]) -> NoReturn:
+def run(main: Callable[..., Any], *, arguments: Sequence[str] = ()) -> NoReturn:
     """Parses the flags, calls `main`, and leaves with a status.
+
+    Args:
+        arguments: names of what stands beside the flags, in order; `main` is called with it.
 
     0: done. 1: a mistake that a user can mend (one line on standard error), or an error of the program (a traceback).
     128 + n: stopped by signal n, everything saved.
@@ -38,7 +42,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     # Another echo of a checkpoint that could not be written, see `_unraisable`.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
-        app.run(lambda _: main(), flags_parser=_parse)
+        app.run(lambda argv: main(*argv[1:]), flags_parser=functools.partial(_parse, names=arguments))
     except Interrupted as error:
         _say(error)
         sys.exit(128 + error.signal)
@@ -96,7 +100,7 @@ def _say(error: Any) -> None:
     print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr, flush=True)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(argv: Sequence[str], names: Sequence[str]) -> list[str]:
     """Parses flags; whatever is wrong with them, or with the config file that one of them names, becomes one line."""
     for argument in argv[1:]:
         path = argument.removeprefix("--config=").partition(":")[0]
@@ -108,8 +112,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
         fail(_without_trace(str(error)))
     except Exception as error:  # a config file is code: it may raise anything
         fail(_explain(error, argv))
-    if rest[1:]:
-        fail(f"unexpected argument {rest[1]!r}: flags are written --name=value")
+    if unexpected := rest[1 + len(names) :]:
+        fail(f"unexpected argument {unexpected[0]!r}: flags are written --name=value")
+    if missing := names[len(rest) - 1 :]:
+        fail(f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} missing (--help shows all flags)")
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS["verbosity"].using_default_value = False
         logging.set_verbosity(logging.FATAL)  # the libraries' own accounts; what they fail at comes as one line

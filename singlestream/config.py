@@ -95,6 +95,10 @@ class DataConfig:
     examples_per_row: int = 1  # examples packed side by side in one row (`segments`), at most
     apart: int = 1  # pictures of each record, above 1 each in a segment of its own beside a copy of the text
     row_patches: int = 0  # image tokens of a packed row; 0: room for examples_per_row full examples, always that many
+    max_audio: int = 0  # budget of audio tokens of an example; 0: none
+    audio_rate: int = 4096  # samples of sound a second
+    audio_hop: int = 128  # samples to a column of the log-mel spectrogram
+    audio_columns: int = 4  # columns of an audio token; `model.audio_dim` / this are the mel bands
     augment: tuple[str, ...] = ()  # names of functions in data/image.py and of the source
     num_threads: int = 2
     prefetch: int = 8
@@ -102,7 +106,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         _choose("data.texts", self.texts, ("questions", "captions", "all", "none"))
         _at_least(1, self, "data", "min_answer_count", "max_patches", "texts_per_row", "examples_per_row", "apart")
-        _at_least(0, self, "data", "shorter_side", "num_threads", "prefetch")
+        _at_least(0, self, "data", "shorter_side", "max_audio", "num_threads", "prefetch")
+        _at_least(1, self, "data", "audio_rate", "audio_hop", "audio_columns")
         _at_least(-1, self, "data", "task")
         if self.vocab_size < 6:
             raise ConfigError(f"config.data.vocab_size={self.vocab_size}: five special tokens and one letter need 6")
@@ -258,11 +263,29 @@ class Config:
                 f"config.data.text_length={self.data.text_length} is more than config.model.max_text_length="
                 f"{reads.max_text_length} positions"
             )
+        self._check_audio()
         num_tasks = getattr(self.model, "num_tasks", 0)
         if self.data.task >= num_tasks:
             raise ConfigError(
                 f"config.data.task={self.data.task}: the model knows {num_tasks} tasks (config.model.num_tasks of a "
                 "two-stream model); -1: no token for a task"
+            )
+
+    def _check_audio(self) -> None:
+        data, size = self.data, self.model.inputs.audio_dim
+        if (size > 0) != (data.max_audio > 0):
+            raise ConfigError(
+                f"config.model.audio_dim={size} with config.data.max_audio={data.max_audio}: a model that reads audio "
+                "needs both above 0, any other both 0"
+            )
+        if size % data.audio_columns:
+            raise ConfigError(
+                f"config.model.audio_dim={size} is not divisible by config.data.audio_columns={data.audio_columns}"
+            )
+        if size and (data.apart > 1 or data.copies):
+            raise ConfigError(
+                f"config.model.audio_dim={size} does not go with config.data.apart above 1 or config.data.copies=True: "
+                "the sound would have to be copied beside each picture"
             )
 
     def with_absolute_paths(self) -> Config:

@@ -194,7 +194,7 @@ def _example(
     to_text: np.ndarray | None,
 ) -> Example:
     words, pieces = group_words(processor, each.sentence)
-    patches = _places(batch.image, row)
+    patches = places(batch.image, row)
     num_patches = len(patches)
     seen = to_image[..., :num_patches]
     return Example(
@@ -215,7 +215,7 @@ def _example(
     )
 
 
-def _places(image: Patches | Regions, row: int) -> Float[np.ndarray, "N 5"]:
+def places(image: Patches | Regions, row: int) -> Float[np.ndarray, "N 5"]:
     """(image, x0, y0, x1, y1) of each image token of a row, padding left out."""
     here = np.asarray(image.segments[row]) > 0
     index = np.asarray(image.index[row])[here]

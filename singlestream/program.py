@@ -36,6 +36,10 @@ def lower(module: Any, platforms: Sequence[str] = PLATFORMS) -> tuple[jax_export
         `exported.call` takes the parameters and `input_shapes`, and gives `pooled` [B, K, D] and `logits/HEAD`, all in
         float32 or wider. No parameter is a constant in it.
     """
+    if getattr(module.config, "audio_dim", 0):
+        raise ValueError(
+            "config.model.audio_dim: a model that reads audio is not exported, its program has no such input"
+        )
     graphdef, state = nnx.split(module)
     tree = nnx.to_pure_dict(state)
     names, (leaves, treedef) = paths(tree), jax.tree.flatten(tree)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from singlestream.batch import Batch, Patches, Regions, Spec, Text, make_batch
+from singlestream.batch import Audio, Batch, Patches, Regions, Spec, Text, make_batch
 from singlestream.config import Config
 from singlestream.model.build import build_model
 from singlestream.model.heads import every_logits
@@ -70,7 +70,9 @@ def batch_of(config: Config) -> Batch:
     else:
         pixels = np.zeros((*image, 3 * reads.window**2), np.uint8)
         found = Patches(pixels=pixels, yx=place, grid=place + 1)
+    sound = (ROWS, config.data.max_audio * config.data.examples_per_row, reads.audio_dim)
     return make_batch(
+        audio=Audio(features=np.zeros(sound, np.float32)) if reads.audio_dim else None,
         text=Text(
             ids=np.zeros(text, np.int32),
             segments=np.broadcast_to(np.ones_like(number) if shared else number, text),

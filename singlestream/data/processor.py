@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from singlestream.batch import Batch, Patches, Regions, Spec, Text
+from singlestream.batch import Audio, Batch, Patches, Regions, Spec, Text
 from singlestream.config import Config, DataConfig, ModelConfig, ModelSettings
+from singlestream.data.audio import AudioTokens
 from singlestream.data.json_file import read_json
 from singlestream.data.published import published_data, write_picture_settings
 from singlestream.data.record import DETECTED, DataError, Record, Sentence, Source
@@ -54,6 +55,7 @@ class Processor:
 
     def __post_init__(self) -> None:
         self._images = image_tokens(self.data, self.model)
+        self._audio = AudioTokens(self.data, self.model) if self.model.audio_dim else None
         self._places = np.arange(self.data.text_length)
         if self.data.task >= 0:
             self._places[2:] -= 1  # words keep their places; the token's own is read by nobody
@@ -211,7 +213,7 @@ class Processor:
                 region features that the model does not read.
         """
         row = self._empty_row()
-        start = 0
+        start = heard = 0
         for e, (record, sentences) in enumerate(entries):
             for number, (shown, texts) in enumerate(self._segments(record, sentences)):
                 segment = e * self.data.apart + number + 1
@@ -225,6 +227,7 @@ class Processor:
                         self._put_text(row, k, record, sentence)
                 first = min(number, self.model.num_images - 1) if self.data.apart > 1 else 0
                 start = self._put_images(row, start, segment, shown, first)
+                heard = self._put_audio(row, heard, segment, shown)
         return row
 
     def _segments(self, record: Record, sentences: Sequence[Sentence]) -> Sequence[Entry]:
@@ -245,17 +248,21 @@ class Processor:
     def batch(self, rows: Sequence[Row]) -> Batch:
         """Rows of equal sizes as one batch of numpy arrays."""
         stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        groups: dict[str, dict[str, Any]] = {"text": {}, "image": {}, "targets": {}, "": {}}
+        groups: dict[str, dict[str, Any]] = {"text": {}, "image": {}, "audio": {}, "targets": {}, "": {}}
         for name, value in stacked.items():
             group, _, field = name.rpartition("/")
             groups[group][field] = value
         text = Text(**groups["text"], slots=self.num_examples)
         image = Regions if "features" in groups["image"] else Patches
-        inputs: dict[str, Text | Patches | Regions] = {"text": text, "image": image(**groups["image"])}
+        inputs: dict[str, Text | Patches | Regions | Audio] = {"text": text, "image": image(**groups["image"])}
+        if groups["audio"]:
+            inputs["audio"] = Audio(**groups["audio"])
         return Batch(inputs=inputs, targets=groups["targets"], pictures=self.num_segments, **groups[""])
 
     def batch_of(self, images: Sequence[Visual | Sequence[Visual]], texts: Sequence[str]) -> Batch:
         """A batch of one picture (or the several of one example) and one text a row, from whatever holds pictures.
+
+        A model that reads audio, too, hears nothing.
 
         Args:
             images: a path, PIL image or array for each row, or a sequence of them where an example has several. Where
@@ -269,13 +276,18 @@ class Processor:
             raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
         data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0, texts_per_row=1)
         plain = dataclasses.replace(self, data=data, mentions=False, answers=(), region_classes={})
-        rows = []
-        for i, (image, text) in enumerate(zip(images, texts, strict=True)):
-            sentence = Sentence(id=f"{i}", text=text)
-            given = plain._images.given(image, f"image {i}")
-            record = Record(id=f"{i}", texts=(sentence,), picture=i + 1, **given)
-            rows.append(plain.row([(record, record.texts)]))
-        return plain.batch(rows)
+        records = [plain.record_of(*each, number=i) for i, each in enumerate(zip(images, texts, strict=True))]
+        return plain.batch([plain.row([(record, record.texts)]) for record in records])
+
+    def record_of(self, image: Visual | Sequence[Visual], text: str, *, number: int = 0) -> Record:
+        """The record of a row of `batch_of`.
+
+        Raises:
+            DataError: the picture cannot be read; names it, or its number.
+        """
+        sentence = Sentence(id=f"{number}", text=text)
+        given = self._images.given(image, f"image {number}")
+        return Record(id=f"{number}", texts=(sentence,), picture=number + 1, **given)
 
     def _empty_row(self) -> Row:
         t, n, k = self.num_examples * self.data.text_length, self.num_patches, self.num_examples
@@ -289,6 +301,8 @@ class Processor:
             "example_mask": np.zeros(k, bool),
             "picture": np.zeros(k, np.int32),
         }
+        if self._audio is not None:
+            row |= {f"audio/{name}": value for name, value in self._audio.empty().items()}
         if self.answers:
             row["targets/answer"] = np.full(k, -1, np.int32)
         if self.answers and (self.annotators or self.data.label_separator):
@@ -364,3 +378,13 @@ class Processor:
                     row["targets/region_class"][here], row["targets/region_centre"][here] = targets
             start = here.stop
         return start
+
+    def _put_audio(self, row: Row, start: int, segment: int, record: Record) -> int:
+        """Lays the record's sound from audio token `start` on; returns where the next begins."""
+        if self._audio is None:
+            return start
+        features = self._audio.read(record)
+        here = slice(start, start + len(features))
+        row["audio/features"][here], row["audio/segments"][here] = features, segment
+        row["audio/time"][here] = np.arange(len(features))
+        return here.stop

@@ -77,7 +77,8 @@ class Record:
     `images` are uint8 [height, width, 3] arrays; `regions` stand in their place, or beside them: what a detector found
     in each picture. `boxes[i]` and `classes[i]` say what lies where: a class of each attribute in the source's
     `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same for records that show the
-    same picture, and fits into int32.
+    same picture, and fits into int32. `sound` is what is heard with the pictures, `config.data.audio_rate` samples a
+    second in [-1, 1].
 
     Raises:
         DataError: a `picture` that does not fit.
@@ -87,6 +88,7 @@ class Record:
     images: tuple[np.ndarray, ...]
     texts: tuple[Sentence, ...]
     picture: int
+    sound: Float[np.ndarray, " S"] | None = None
     regions: tuple[RegionFeatures, ...] = ()
     boxes: Float[np.ndarray, "M 4"] = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
     classes: Int[np.ndarray, "M A"] = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int32))

@@ -46,10 +46,10 @@ REGION_POSITIONS = ("boxes", "boxes7", "constant")  # encodings that read region
 # The least that a number can be.
 LEAST: dict[str, int] = {
     **dict.fromkeys(("width", "num_heads", "mlp_dim", "max_text_length", "num_token_types"), 1),
-    **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim", "text_period"), 1),
+    **dict.fromkeys(("num_images", "stem_width", "patch_size", "region_dim", "text_period", "audio_per_frame"), 1),
     **dict.fromkeys(("norm_eps", "embed_norm_eps", "embed_std", "patch_margin", "first_image_type"), 0),
     **dict.fromkeys(("num_layers", "late_layers", "decoder_layers", "text_layers", "image_layers"), 0),
-    **dict.fromkeys(("hops", "bottlenecks", "channel_gate"), 0),
+    **dict.fromkeys(("hops", "bottlenecks", "channel_gate", "audio_dim"), 0),
 }
 
 
@@ -113,6 +113,8 @@ class ModelConfig:
     patch_size: int = 8
     patch_margin: int = 0
     region_dim: int = 2048
+    audio_dim: int = 0  # numbers of an audio token; 0: the model reads no audio
+    audio_per_frame: int = 1  # audio tokens to each frame of the video that they sound with
 
     pooling: str = "cls"
     pooler: bool = False  # a dense layer with tanh over the pooled vector, as BERT has

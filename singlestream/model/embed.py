@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float, Int32
 
-from singlestream.batch import EXTRA, IMAGE, TEXT, Array, Batch, BatchError, Patches, Regions, Spec, Stream, Text
+from singlestream.batch import AUDIO, EXTRA, IMAGE, TEXT, Array, Batch, BatchError, Patches, Regions, Spec, Stream, Text
+from singlestream.model.audio_embed import AudioEmbed
 from singlestream.model.block import compute_dtype, dense, layer_norm, param_dtype
 from singlestream.model.config import ModelConfig
 from singlestream.model.init import initializer
@@ -165,6 +166,7 @@ class Modality(nnx.Module):
         sizes = {"both": 2, "pictures": 1 + config.num_images, "image": config.num_token_types}
         self.table = embedding(config, sizes[self.kind], "type", rngs=rngs) if self.kind in sizes else None
         several = config.num_images > 1 and self.kind in ("both", "token_types", "none")
+        several &= config.image_positions != "video"  # it tells frames apart
         self.picture = embedding(config, config.num_images, "type", rngs=rngs) if several else None
 
     def text(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -205,9 +207,10 @@ class Bottlenecks(nnx.Module):
 
 
 class StreamEmbed(nnx.Module):
-    """Text and image as one `Stream`: [text tokens | image tokens | a class token an example | its bottlenecks].
+    """One `Stream`: [text tokens | image tokens | audio tokens | a class token an example | its bottlenecks].
 
-    Class tokens are there with `config.image_cls`, bottlenecks where the direction is `bottleneck`.
+    Audio is there where the batch has it, class tokens with `config.image_cls`, bottlenecks where the direction is
+    `bottleneck`.
     """
 
     def __init__(self, config: ModelConfig, spec: Spec, *, rngs: nnx.Rngs):
@@ -217,6 +220,7 @@ class StreamEmbed(nnx.Module):
         self.cls = ClassToken(config, rngs=rngs) if config.image_cls else None
         self.direction = config.direction
         self.bottlenecks = Bottlenecks(config, rngs=rngs) if config.bottlenecks else None
+        self.audio = AudioEmbed(config, rngs=rngs) if config.audio_dim else None
         self.modality = Modality(config, rngs=rngs)
         self.norm = embed_norm(config, config.embed_norm, rngs=rngs)
 
@@ -233,6 +237,11 @@ class StreamEmbed(nnx.Module):
         if isinstance(image, Regions) and image.words is not None:
             parts[1] = parts[1] + self.text.of_words(image.words).astype(parts[1].dtype)
         segments, part, modality = [text.segments, image.segments], [text.part, image.part], [TEXT, IMAGE]
+        if batch.audio is not None:
+            parts.append(self.audio(batch.audio))
+            segments.append(batch.audio.segments)
+            part.append(batch.audio.part)
+            modality.append(AUDIO)
         if self.cls is not None:
             x = self.cls(batch.examples, parts[0].dtype)
             parts.append(self.modality.image(x, _picture_of(batch.examples, image)))

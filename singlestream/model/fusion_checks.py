@@ -37,6 +37,7 @@ def check_fusion(config: Any) -> None:
             "config.model.image_encoder='cnn' does not go with config.model.image_stem='regions': they lie in no grid"
         )
     _check_gate(config)
+    _check_audio(config)
 
 
 def _check_gate(config: Any) -> None:
@@ -52,4 +53,27 @@ def _check_gate(config: Any) -> None:
         raise ValueError(
             f"{gate} does not go with config.model.late_layers={config.late_layers}: the gates read both modalities "
             "before the layers of the text alone"
+        )
+
+
+def _check_audio(config: Any) -> None:
+    """Audio tokens are read by the layers on all modalities alone, and learned of through the text."""
+    if not config.audio_dim:
+        return
+    audio = f"config.model.audio_dim={config.audio_dim}"
+    if config.decoder_layers:
+        raise ValueError(
+            f"{audio} does not go with config.model.decoder_layers={config.decoder_layers}: the decoder reads the "
+            "picture's tokens alone"
+        )
+    if not config.num_layers:
+        raise ValueError(f"{audio} does not go with config.model.num_layers=0: no encoder reads audio by itself")
+    if config.direction == "image_to_text":
+        raise ValueError(
+            f"{audio} does not go with config.model.direction='image_to_text': nobody would read the audio"
+        )
+    if config.channel_gate:
+        raise ValueError(
+            f"{audio} does not go with config.model.channel_gate={config.channel_gate}: the gates squeeze text and "
+            "picture alone"
         )

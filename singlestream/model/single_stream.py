@@ -10,7 +10,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float, Int32
 
-from singlestream.batch import Array, Batch, BatchError, Encoded, Patches, Size, Spec, Stream, check_batch, without_text
+from singlestream.batch import (
+    Array,
+    Audio,
+    Batch,
+    BatchError,
+    Encoded,
+    Patches,
+    Size,
+    Spec,
+    Stream,
+    check_batch,
+    without_text,
+)
 from singlestream.model.attention.edges import edges_of
 from singlestream.model.channel_gate import ChannelGate
 from singlestream.model.config import ModelConfig
@@ -73,6 +85,7 @@ class SingleStream(nnx.Module):
         if config.num_images > 1:
             number = config.num_images
             tables.append(("image.index", batch.image.index, number, f"config.model.num_images is {number}"))
+        _check_audio(config, batch.audio)
         aligned = getattr(batch.image, "words", None)
         if aligned is not None:
             _check_reads_words(config)
@@ -95,8 +108,8 @@ class SingleStream(nnx.Module):
             batch: see `singlestream.batch`.
             key: of dropout and stochastic depth; None switches them off.
             attention: also return the weights of every layer: `attention["self"]` [layers, B, H, L, L], text tokens
-                first, then image tokens, then the class tokens of `config.image_cls`, then the bottlenecks. Encoders
-                of one modality alone are not among the layers, neither here nor in `hidden`.
+                first, then image tokens, audio tokens, the class tokens of `config.image_cls`, the bottlenecks.
+                Encoders of one modality alone are not among the layers, neither here nor in `hidden`.
             direction: who sees whom this time, one of `config.direction`'s choices; by default that. With `decoder` the
                 encoder reads the pictures alone, and the text, from left to right, the decoder: what comes back is
                 `extra["decoder"]` [B, T, D], `attention["text_to_image"]` [decoder's layers, B, H, T, N], and
@@ -120,6 +133,7 @@ class SingleStream(nnx.Module):
         check_call(self.config, direction)
         stream = self.embed(batch, key=embed_key, direction=direction) if embedded is None else embedded
         num_text, num_image = text.ids.shape[1], batch.image.segments.shape[1]
+        of_audio = slice(num_text + num_image, num_text + num_image + _num_audio(batch))
         visibility = self.sees(batch, stream, direction)
         encoder_key, front_key = split_off(encoder_key, self.front is not None)
         x, extra = self.enter(stream, visibility, key=front_key)
@@ -129,7 +143,7 @@ class SingleStream(nnx.Module):
         else:
             x, hidden, weights = self.encoder(x, seen, key=encoder_key, attention=attention)
         states, image = x[:, :num_text], x[:, num_text : num_text + num_image]
-        extra |= self._beside(x[:, num_text + num_image :], batch, visibility.direction)
+        extra |= self._beside(x[:, of_audio.stop :], batch, visibility.direction)
         if any(head.head.source == "second_last" for head in self.heads.values()):
             extra["second_last"] = second_last(states, text, batch.examples)
         pooled, shares = self._pool(states, image, batch)
@@ -137,6 +151,7 @@ class SingleStream(nnx.Module):
             text=states,
             image=image,
             pooled=pooled,
+            audio=None if batch.audio is None else x[:, of_audio],
             extra=extra | shares,
             hidden=hidden,
             attention=None if weights is None else {"self": weights},
@@ -226,6 +241,18 @@ def _where(batch: Batch, length: Size) -> Int32[Array, "B L 3"] | None:
     places = jnp.concatenate([jnp.asarray(image.index)[..., None], image.yx], axis=-1)
     before = text.ids.shape[1]
     return jnp.pad(places, ((0, 0), (before, length - before - places.shape[1]), (0, 0)), constant_values=-1)
+
+
+def _num_audio(batch: Batch) -> Size:
+    return 0 if batch.audio is None else batch.audio.segments.shape[1]
+
+
+def _check_audio(config: ModelConfig, audio: Audio | None) -> None:
+    if audio is not None and not audio.features.shape[-1] == config.audio_dim > 0:
+        raise BatchError(
+            f"audio.features: {audio.features.shape[-1]} numbers a token, config.model.audio_dim is {config.audio_dim} "
+            "(0: the model reads no audio)"
+        )
 
 
 def _check_reads_words(config: ModelConfig) -> None:

@@ -55,6 +55,8 @@ class TwoStream(nnx.Module):
         check_batch(batch)
         if isinstance(batch.image, Regions) and batch.image.words is not None:
             raise BatchError("image.words: no two-stream model reads words of regions, leave them out")
+        if batch.audio is not None:
+            raise BatchError("audio: no two-stream model reads it, leave it out")
         config, text = self.config, batch.text
         words, types, length = self.embed.text.token.num_embeddings, config.num_token_types, config.max_text_length
         tasks = f", with config.model.num_tasks {config.num_tasks} more" if config.num_tasks else ""

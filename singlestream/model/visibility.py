@@ -10,9 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import EXTRA, IMAGE, TEXT, Array, Size
+from singlestream.batch import AUDIO, EXTRA, IMAGE, TEXT, Array, Size
 
 FIELDS = ("segments", "part", "modality", "place", "where", "token", "log_size")  # what is known of each token
+
+
+def side_of(modality: Int32[Array, "*S"]) -> Int32[Array, "*S"]:
+    """The modalities with audio tokens on the picture's side."""
+    return jnp.where(modality == AUDIO, IMAGE, modality)
 
 
 @functools.partial(
@@ -22,7 +27,7 @@ FIELDS = ("segments", "part", "modality", "place", "where", "token", "log_size")
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Visibility:
-    """The rule over one stream of `num_text` text tokens followed by image tokens.
+    """The rule over one stream of `num_text` text tokens followed by image tokens, then by audio tokens if any.
 
     A query sees a key iff their segments are equal and not 0, and the key's part is 0 or the query's own. With
     `direction="prefix"` an image token moreover sees no text, whatever the segments say, so that a picture's tokens
@@ -52,6 +57,9 @@ class Visibility:
     `bottleneck` text reads text, image reads image, and both read the bottlenecks, which read all of their example
     (after Nagrani et al. 2021, section 3.2, where each modality updates a copy of them by its own softmax and the
     copies are averaged; here one softmax goes over both, so the louder modality may take more of it).
+
+    Audio tokens stand on the picture's side: whatever a direction says of image tokens it says of them, and a picture
+    and its sound are one modality to it. With `bottleneck` alone they are a third one, as in its source.
 
     `slots` is a promise of whoever made the batch (`Text.slots`): the text is divided into that many equal stretches
     and no token sees text of another stretch than its own. It changes what is computed, never the result.
@@ -124,6 +132,7 @@ class Visibility:
         q_modality, k_modality = self.modality[:, queries, None], read.modality[:, None, keys]
         if self.direction == "bottleneck":
             return seen & ((q_modality == k_modality) | (q_modality == EXTRA) | (k_modality == EXTRA))
+        q_modality, k_modality = side_of(q_modality), side_of(k_modality)
         to_image = (q_modality == TEXT) & (k_modality == IMAGE)
         to_text = (q_modality == IMAGE) & (k_modality == TEXT)
         if self.direction in ("prefix", "causal"):

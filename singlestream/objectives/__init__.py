@@ -81,6 +81,11 @@ def _check_others(name: str, objective: Objective, config: Config) -> None:
             f"config.objectives.{name} needs a moving average of the parameters as its teacher: set "
             "config.train.ema_decay (ALBEF: 0.995)"
         )
+    if objective.needs_others and config.model.inputs.audio_dim:
+        raise ConfigError(
+            f"config.objectives.{name} takes other pictures as negatives, and would leave each with the first one's "
+            f"sound: it does not go with config.model.audio_dim={config.model.inputs.audio_dim}"
+        )
     # A packed row holds others itself.
     if objective.needs_others and train.batch_size == train.accumulate and config.data.examples_per_row == 1:
         raise ConfigError(

@@ -54,6 +54,9 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
         layers = (_pruned(config, batch, 0) if config.pruning.active else layers) + _gate(config, num_image)
         layers += config.decoder_layers * _decoder_layer(config, num_text, _alone(config, "causal", batch), num_image)
         return 3.0 * 2.0 * rows * (before + layers)
+    num_audio = 0 if batch.audio is None else batch.audio.segments.shape[1]
+    before += num_audio * config.audio_dim * config.width
+    num_image += num_audio  # the layers on all read both alike
     length = num_text + num_image + batch.examples.shape[1] * config.bottlenecks
     scores, alone = _pairs(config, length), _alone(config, config.direction, batch)
     if _is_slotted(config, config.direction, batch.text.slots):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 
 from singlestream.batch import Array
-from singlestream.model.visibility import Visibility
+from singlestream.model.visibility import Visibility, side_of
 
 MODALITIES = 3  # text, image, learned tokens
 PADDING = np.iinfo(np.int32).max  # in place of a segment: comes last
@@ -56,7 +56,7 @@ def make_blocks(tokens: Visibility, size: int) -> Blocks:
     A row of L tokens has, of each of its G = `MODALITIES` x `tokens.examples` groups at most, one block that is not
     full: L / S + G blocks hold all.
     """
-    segments, part, modality = tokens.segments, tokens.part, tokens.modality
+    segments, part, modality = tokens.segments, tokens.part, side_of(tokens.modality)
     length = segments.shape[1]
     count = (length + MODALITIES * tokens.examples * (size - 1)) // size
     segments = jnp.where(segments > 0, segments, PADDING)

@@ -17,10 +17,10 @@ from jaxtyping import Float, Int32
 
 from singlestream.batch import Array
 from singlestream.model.attention.apart import apart
-from singlestream.model.visibility import Visibility
+from singlestream.model.visibility import Visibility, side_of
 
 BUCKETS, FARTHEST = 32, 128  # T5's: half of the buckets for either sign; from 128 on all is one
-MODALITIES = 3  # text, image, extra
+MODALITIES = 3  # text, image (and audio, on its side), extra
 
 
 def bucket(distance: Int32[Array, "*S"]) -> Int32[Array, "*S"]:
@@ -37,7 +37,8 @@ def bucket_pairs(visibility: Visibility) -> Int32[Array, "B Q K"]:
     """The number of each pair in the table: words by distance, then patches by rows and columns, then all others."""
     pairs = apart(visibility)
     patches = BUCKETS + BUCKETS * bucket(pairs.row) + bucket(pairs.column)
-    modalities = MODALITIES * visibility.modality[:, :, None] + visibility.read.modality[:, None]
+    own, read = side_of(visibility.modality), side_of(visibility.read.modality)
+    modalities = MODALITIES * own[:, :, None] + read[:, None]
     others = BUCKETS + BUCKETS**2 + modalities
     return jnp.where(pairs.in_text, bucket(pairs.place), jnp.where(pairs.in_picture, patches, others))
 

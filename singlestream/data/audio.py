@@ -1,0 +1,79 @@
+"""Sound to audio tokens: windows of a log-mel spectrogram."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from jaxtyping import Float
+from scipy.signal import ShortTimeFFT, get_window
+
+from singlestream.config import DataConfig, ModelConfig
+from singlestream.data.record import DataError, Record
+
+FLOOR = 1e-4  # power that is silence, beside 0.25 of the loudest tone
+
+
+def mel_filters(bands: int, size: int, rate: int) -> Float[np.ndarray, "bands bins"]:
+    """Triangles over the bins of a transform of `size` samples, even on the mel scale from 0 to rate / 2.
+
+    mel = 2595 log10(1 + f / 700) (O'Shaughnessy 1987, as in HTK); neighbours meet at half height, each peaks at 1.
+    """
+    top = 2595 * np.log10(1 + rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, bands + 2) / 2595) - 1)
+    bins = np.arange(size // 2 + 1) * rate / size
+    rise = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    fall = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rise, fall))
+
+
+def log_mel(sound: Float[np.ndarray, " S"], *, rate: int, hop: int, bands: int) -> Float[np.ndarray, "M bands"]:
+    """log10 of the power in each band, + 3, one column for every `hop` samples (a last part of one is left out).
+
+    Column m is about the samples from m * hop to (m + 1) * hop: a Hann window of twice that around their middle.
+    """
+    transform, filters = _transform(rate, hop), _filters(bands, 2 * hop, rate)
+    columns = len(sound) // hop
+    power = transform.spectrogram(sound, p0=0, p1=columns, k_offset=hop // 2) if columns else np.zeros((hop + 1, 0))
+    return (np.log10(filters @ power + FLOOR) + 3).T.astype(np.float32)
+
+
+@functools.cache
+def _transform(rate: int, hop: int) -> ShortTimeFFT:
+    return ShortTimeFFT(get_window("hann", 2 * hop), hop, fs=rate, scale_to="magnitude")
+
+
+_filters = functools.cache(mel_filters)
+
+
+class AudioTokens:
+    """A record's sound as the model's audio tokens: `data.audio_columns` columns of `log_mel` each."""
+
+    def __init__(self, data: DataConfig, model: ModelConfig):
+        self._data, self._size = data, model.audio_dim
+
+    @property
+    def room(self) -> int:
+        """A, audio tokens of a row."""
+        return self._data.max_audio * self._data.examples_per_row
+
+    def empty(self) -> dict[str, np.ndarray]:
+        """A row's fields of `Audio`, all padding."""
+        ints = {name: np.zeros(self.room, np.int32) for name in ("time", "segments", "part")}
+        return {"features": np.zeros((self.room, self._size), np.float32), **ints}
+
+    def read(self, record: Record) -> Float[np.ndarray, "A F"]:
+        """The tokens of a record, none where it has no sound.
+
+        Raises:
+            DataError: more of them than `config.data.max_audio`; names the record.
+        """
+        data, columns = self._data, self._data.audio_columns
+        sound = np.zeros(0, np.float32) if record.sound is None else record.sound
+        found = log_mel(sound, rate=data.audio_rate, hop=data.audio_hop, bands=self._size // columns)
+        count = len(found) // columns
+        if count > data.max_audio:
+            raise DataError(
+                f"record {record.id}: its sound takes {count} audio tokens, config.data.max_audio is {data.max_audio}"
+            )
+        return found[: count * columns].reshape(count, self._size)

@@ -1,0 +1,77 @@
+"""The page of one explained answer; `explain/study.js` draws it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from singlestream.explain.html import pack_attention, pack_picture, to_html, to_json, write_page
+from singlestream.explain.question import Relevance
+from singlestream.explained import Explained, Heads
+
+SCRIPTS = ("charts.js", "attention.js", "maps.js", "tables.js", "study.js")
+STYLES = ("report.css", "study.css")
+GROUND = np.full((360, 360, 3), 96, np.uint8)  # where the model reads regions and no picture is there
+NUM_ANSWERS = 6
+
+
+def page_of(explained: Explained, *, title: str) -> str:
+    """One self-contained HTML file; maps are divided by their own largest number, so that any can be seen."""
+    data = {
+        "title": title,
+        "text": explained.text,
+        "answer": explained.answer,
+        "predicted": explained.prediction.answer,
+        "probabilities": list(explained.prediction.probabilities.items())[:NUM_ANSWERS],
+        "image_token": "patch" if explained.images else "region",
+        "images": [pack_picture(image) for image in _grounds(explained)],
+        "words": explained.words,
+        "patches": explained.patches,
+        "instruments": [_instrument(name, said) for name, said in explained.instruments.items()],
+        "heads": None if explained.heads is None else _heads(explained.heads),
+    }
+    plain = "This page draws itself with JavaScript."
+    return to_html(title=title, data=to_json(data), scripts=SCRIPTS, styles=STYLES, plain=plain)
+
+
+def write_explained(explained: Explained, path: Path, *, title: str) -> None:
+    """Writes the page; a page that is there already is replaced whole or not at all."""
+    write_page(page_of(explained, title=title), path)
+
+
+def _grounds(explained: Explained) -> list[np.ndarray]:
+    if explained.images:
+        return list(explained.images)
+    return [GROUND] * (1 + int(explained.patches[:, 0].max(initial=0)))
+
+
+def _instrument(name: str, said: Relevance) -> dict[str, Any]:
+    return {
+        "name": name.replace("_", " "),
+        "text": _scaled(said.text),
+        "image": _scaled(said.image),
+        "words": None if said.words is None else [_scaled(each) for each in said.words],
+    }
+
+
+def _heads(heads: Heads) -> dict[str, Any]:
+    return {
+        "to_image": pack_attention(heads.to_image),
+        "to_text": None if heads.to_text is None else pack_attention(heads.to_text),
+        "tables": [{"name": name, "values": values} for name, values in heads.tables.items()],
+        "similarity": [
+            {"name": name, "heads": each.shape[1], "values": each.reshape(2 * (each.shape[0] * each.shape[1],))}
+            for name, each in heads.similarity.items()
+        ],
+        "modes": heads.modes._asdict(),
+        "mean_modes": heads.mean_modes._asdict(),
+        "coverage": [_scaled(each) for each in heads.coverage],
+        "fertility": _scaled(heads.fertility),
+    }
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    most = np.abs(values).max(initial=0)
+    return values / most if most else values
