@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from flax import nnx
 
 from singlestream.answers import Answered, Evaluation, Metrics, Pointing, prior_answers, summarise
 from singlestream.batch import Batch, without_image
-from singlestream.captioned import summarise_captions, write_captions
+from singlestream.captioned import Captioned, summarise_captions, write_captions
 from singlestream.config import Config, ConfigError
 from singlestream.data.overlap import overlap_line, read_ids
 from singlestream.data.pipeline import EvalItem, eval_batches
@@ -89,12 +89,13 @@ def evaluate(
     splits = split_names(model.config.data)
     if split not in splits:
         raise ConfigError(f"--split={split}: {model.config.data.name} has {', '.join(splits)}")
+    chooser, model = model, model.pruned(keep=prune) if prune else model
     place = folder.eval(f"{split}-prune-{prune:g}" if prune else split)
     try:
         make_writable(place)
     except OSError as error:
         raise FolderError(f"{place} cannot be written: {error.strerror}") from error
-    found = run_evaluation(model.pruned(keep=prune) if prune else model, folder, split, chooser=model)
+    found = run_evaluation(model, folder, split, chooser=chooser)
     if seen := overlap_line(read_ids(folder.pictures), found.source, split):
         print(seen, file=sys.stderr)
     captioned = write_captions(model, found.source) if writing(model.heads) else []
@@ -102,28 +103,33 @@ def evaluate(
     if shortlist > 0:
         with folder.writing():
             found.metrics.update(retrieve(model, found.source, place / "retrieval", shortlist=shortlist))
-    files = {place / "metrics.json": json.dumps(found.metrics, indent=1) + "\n"}
-    if found.answered:
-        files[place / "predictions.jsonl"] = "".join(f"{each.to_json()}\n" for each in found.answered)
-    submission = getattr(source_module(model.config.data.name), "submission", None)
-    if submission and found.answered and not found.judged:
-        said = {each.sentence.id: each.predicted for each in found.answered}
-        files[place / "submission.json"] = json.dumps(submission(said)) + "\n"
-    if captioned:
-        files[place / "captions.jsonl"] = "".join(f"{each.to_json()}\n" for each in captioned)
+    files = _files(found, captioned)
     if report:
-        files[place / "report.html"] = make_report(found).to_html()
+        files["report.html"] = make_report(found).to_html()
     with folder.writing():
-        write_together(files)
+        write_together({place / name: text for name, text in files.items()})
     return found.metrics
 
 
-def run_evaluation(model: Model, folder: RunFolder, split: str, *, chooser: Model | None = None) -> Evaluation:
+def _files(found: Evaluation, captioned: Sequence[Captioned]) -> dict[str, str]:
+    """What is written of an evaluation, by the names of the files."""
+    files = {"metrics.json": json.dumps(found.metrics, indent=1) + "\n"}
+    if found.answered:
+        files["predictions.jsonl"] = "".join(f"{each.to_json()}\n" for each in found.answered)
+    submission = getattr(source_module(found.model.config.data.name), "submission", None)
+    if submission and found.answered and not found.judged:
+        said = {each.sentence.id: each.predicted for each in found.answered}
+        files["submission.json"] = json.dumps(submission(said)) + "\n"
+    if captioned:
+        files["captions.jsonl"] = "".join(f"{each.to_json()}\n" for each in captioned)
+    return files
+
+
+def run_evaluation(model: Model, folder: RunFolder, split: str, *, chooser: Model) -> Evaluation:
     """Computes everything; reads `priors.json` of the folder, and `eval/pointing.json` or makes it.
 
-    `chooser` is the run's own model, which chooses the head that points where `model` is that model pruned.
+    `chooser` is the run's own model, which chooses the head that points: `model`, or that model before it was pruned.
     """
-    chooser = chooser or model
     source = open_split(model.config.data, split)
     losses, answered = _measure(model, folder, source)
     metrics = summarise(answered) if answered else {}
@@ -133,7 +139,7 @@ def run_evaluation(model: Model, folder: RunFolder, split: str, *, chooser: Mode
     pointing = None
     if _has_pointing(model):
         count = _count_fn(model)
-        pointing = _choose_head(chooser, folder, _count_fn(chooser))
+        pointing = _choose_head(chooser, folder, count if chooser is model else _count_fn(chooser))
         metrics |= _pointing_metrics(pointing, _count_hits(model, source, count))
     return Evaluation(
         model=model,

@@ -293,3 +293,24 @@ def test_curves_leave_out_what_was_not_logged():
     loss, accuracy = make_curves([*rows, {"step": 3, "split": "results", "loss": 0.2}])
     assert loss.lines == {"train": [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]}
     assert accuracy.title == "Accuracy (itm/accuracy)" and accuracy.percent
+
+
+def test_a_pruned_model_is_evaluated_beside_the_whole_one(run, metrics):
+    """All that is written is of the pruned model, but for the head that points; a wrong share leaves no folder."""
+    before = (run / "eval" / "test" / "metrics.json").read_bytes()
+    found = evaluate(run, split="test", prune=0.25)
+    lines = predictions(run, "test-prune-0.25")
+    model = ss.load(run).pruned(keep=0.25)
+    source = open_split(model.config.data, "test")
+    record, sentence = source[0], source.texts(0)[0]
+    said = model.predict(record.images[0], sentence.text)
+    own = next(line for line in lines if line["id"] == sentence.id)
+    assert own["predicted"] == said.answer and own["probability"] == pytest.approx(said.probability, abs=1e-4)
+    assert (
+        found["vqa/loss"] != metrics["vqa/loss"]
+        and found["attention/pointing_words"] == metrics["attention/pointing_words"]
+    )
+    assert (run / "eval" / "test" / "metrics.json").read_bytes() == before
+    with pytest.raises(ss.ConfigError, match="keep=1.5"):
+        evaluate(run, split="test", prune=1.5)
+    assert not (run / "eval" / "test-prune-1.5").exists()

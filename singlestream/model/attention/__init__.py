@@ -23,5 +23,6 @@ A file under `selections/` says which keys are read, and how their scores become
 
 where q, k, v are [B, H, L, C], `scores(q, k, visibility)` gives [B, H, Q, K] in float32 or wider for these queries and
 keys (a selection may pass stretches of them), `rate` and `key` are of dropout of the weights, and `weights` asks for
-them, [B, H, Q, K], as they were applied. `module.Attention` puts both together.
+them, [B, H, Q, K], as they were applied. Those that compute every score share the classes of `whole.py`.
+`module.Attention` puts both together.
 """

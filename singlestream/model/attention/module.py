@@ -15,7 +15,6 @@ from singlestream.model.attention.attend import attend
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.visibility import Visibility
 
-DEFAULT = AttentionConfig()
 NORM_EPS = 1e-6
 
 

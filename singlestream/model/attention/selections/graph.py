@@ -6,8 +6,6 @@ which place is the question, not the data.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -16,7 +14,7 @@ from jaxtyping import Bool, Float, Int32
 from singlestream.batch import Array
 from singlestream.model.attention.apart import apart
 from singlestream.model.attention.config import AttentionConfig
-from singlestream.model.attention.plain import Scores, weigh
+from singlestream.model.attention.whole import Softmax
 from singlestream.model.attention.windows import touching
 from singlestream.model.visibility import Visibility
 
@@ -50,15 +48,13 @@ def pair_numbers(visibility: Visibility, window: int) -> Int32[Array, "B Q K"]:
     return jnp.where(pairs.in_text, place, jnp.where(pairs.in_picture, patches, side + side**2))
 
 
-class Selection(nnx.Module):
+class Selection(Softmax):
     """Softmax over the visible keys that the graph joins to the query (Velickovic et al. 2018, section 2.1).
 
     `grid`: tokens that are `touching`. `edges`: those that the batch brings, `joined`. `learned`: every visible key,
     its weight multiplied by an edge's strength in (0, 1) before all are divided by their sum; a strength is the sigmoid
     of a learned logit for each head and each of `pair_numbers`, 0 at the start, when it changes nothing.
     """
-
-    draws: ClassVar = False
 
     def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.graph, self.window = config.graph, config.window
@@ -70,24 +66,13 @@ class Selection(nnx.Module):
         """How strong the learned graph's edges are, between these queries and keys."""
         return jax.nn.sigmoid(self._logits(visibility))
 
-    def __call__(
-        self,
-        scores: Scores,
-        q: Float[Array, "B H Q C"],
-        k: Float[Array, "B H K C"],
-        v: Float[Array, "B H K C"],
-        visibility: Visibility,
-        *,
-        rate: float = 0.0,
-        key: jax.Array | None = None,
-        weights: bool = False,
-    ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
-        found, mask = scores(q, k, visibility), visibility.mask()
+    def see(
+        self, scores: Float[Array, "B H Q K"], visibility: Visibility
+    ) -> tuple[Float[Array, "B H Q K"], Bool[Array, "B Q K"]]:
+        mask = visibility.mask()
         if self.graph == "learned":
-            found = found + jax.nn.log_sigmoid(self._logits(visibility)).astype(found.dtype)
-        else:
-            mask &= touching(visibility) if self.graph == "grid" else joined(visibility)
-        return weigh(found, v, mask[:, None], rate=rate, key=key, weights=weights)
+            return scores + jax.nn.log_sigmoid(self._logits(visibility)).astype(scores.dtype), mask
+        return scores, mask & (touching(visibility) if self.graph == "grid" else joined(visibility))
 
     def _logits(self, visibility: Visibility) -> Float[Array, "B H Q K"]:
         numbers = pair_numbers(visibility, self.window)

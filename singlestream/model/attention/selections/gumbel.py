@@ -10,10 +10,10 @@ from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.choice import Mask, best, halves, read, straight_through
+from singlestream.model.attention.choice import Mask, best, straight_through
 from singlestream.model.attention.config import AttentionConfig
-from singlestream.model.attention.plain import MASKED, Scores
-from singlestream.model.visibility import Visibility
+from singlestream.model.attention.plain import MASKED
+from singlestream.model.attention.whole import OneKey
 
 
 def gumbel(
@@ -31,28 +31,13 @@ def gumbel(
     return straight_through(best(scores, mask), share)
 
 
-class Selection(nnx.Module):
-    """`gumbel` at the temperature of the settings; no parameters."""
+class Selection(OneKey):
+    """`gumbel` at the temperature of the settings."""
 
     draws: ClassVar = True
 
     def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.temperature = config.temperature
 
-    def __call__(
-        self,
-        scores: Scores,
-        q: Float[Array, "B H Q C"],
-        k: Float[Array, "B H K C"],
-        v: Float[Array, "B H K C"],
-        visibility: Visibility,
-        *,
-        rate: float = 0.0,
-        key: jax.Array | None = None,
-        weights: bool = False,
-    ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
-        draw, noise = halves(key)
-        mask = visibility.mask()[:, None]
-        chosen = gumbel(scores(q, k, visibility), mask, temperature=self.temperature, key=draw)
-        out, found = read(chosen, v, rate=rate, key=noise)
-        return out, found if weights else None
+    def choose(self, scores: Float[Array, "B H Q K"], mask: Mask, *, key: jax.Array | None) -> Float[Array, "B H Q K"]:
+        return gumbel(scores, mask, temperature=self.temperature, key=key)

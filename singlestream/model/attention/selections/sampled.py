@@ -6,14 +6,12 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.choice import Mask, best, halves, read, straight_through
-from singlestream.model.attention.config import AttentionConfig
-from singlestream.model.attention.plain import MASKED, Scores
-from singlestream.model.visibility import Visibility
+from singlestream.model.attention.choice import Mask, best, straight_through
+from singlestream.model.attention.plain import MASKED
+from singlestream.model.attention.whole import OneKey
 
 
 def sampled(scores: Float[Array, "B H Q K"], mask: Mask, *, key: jax.Array | None) -> Float[Array, "B H Q K"]:
@@ -34,27 +32,11 @@ def sampled(scores: Float[Array, "B H Q K"], mask: Mask, *, key: jax.Array | Non
     return straight_through(chosen, learned)
 
 
-class Selection(nnx.Module):
-    """`sampled`; no parameters. What is dropped of the weights is not read; the others' gradients are as they were."""
+class Selection(OneKey):
+    """`sampled`."""
 
     draws: ClassVar = True
+    straight: ClassVar = False
 
-    def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        pass
-
-    def __call__(
-        self,
-        scores: Scores,
-        q: Float[Array, "B H Q C"],
-        k: Float[Array, "B H K C"],
-        v: Float[Array, "B H K C"],
-        visibility: Visibility,
-        *,
-        rate: float = 0.0,
-        key: jax.Array | None = None,
-        weights: bool = False,
-    ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
-        draw, noise = halves(key)
-        found = sampled(scores(q, k, visibility), visibility.mask()[:, None], key=draw)
-        out, applied = read(jax.lax.stop_gradient(found), v, rate=rate, key=noise)
-        return out, straight_through(applied, found) if weights else None
+    def choose(self, scores: Float[Array, "B H Q K"], mask: Mask, *, key: jax.Array | None) -> Float[Array, "B H Q K"]:
+        return sampled(scores, mask, key=key)
