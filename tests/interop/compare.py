@@ -38,7 +38,7 @@ class Precision:
 
 
 # Other tests compile quickly (conftest.py); what float32 rounds hangs on how it is compiled.
-AS_USED = {"xla_backend_optimization_level": 3}
+AS_USED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 SINGLE = Precision("float32", outputs=2e-5, gradients=1e-4, steps=0)
 DOUBLE = Precision("float64", outputs=1e-10, gradients=1e-8, steps=STEPS)
 

@@ -15,7 +15,7 @@ from singlestream.batch import Batch, BatchError, Patches, Regions, Spec, Text, 
 from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream import TwoStream
 from singlestream.model.two_stream_config import SIZES, TwoStreamConfig
-from tests.model.toy import room
+from tests.model.toy import drawn, room
 
 FEATURES, WORDS, REGIONS = 5, 6, 4  # numbers of a region, and the most words and regions of an example
 SPEC = Spec(vocab_size=30)
@@ -47,19 +47,9 @@ HEADS = {
 
 @functools.cache
 def toy_model(config: TwoStreamConfig) -> TwoStream:
-    """The model of a configuration, its parameters moved off their start so that biases and scales matter."""
-
-    def make() -> TwoStream:
-        return TwoStream(config, SPEC, heads=HEADS, rngs=nnx.Rngs(0))
-
-    graph, state = nnx.split(nnx.eval_shape(make))
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        offset = 1.0 if path[-1].key == "scale" else 0.0
-        return jnp.asarray(offset + 0.3 * rng.normal(size=leaf.shape), jnp.float32)
-
-    return nnx.merge(graph, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state)))
+    """The model of a configuration, with parameters that were drawn."""
+    graph, params = drawn(lambda: TwoStream(config, SPEC, heads=HEADS, rngs=nnx.Rngs(0)))
+    return nnx.merge(graph, jax.tree.map(jnp.asarray, params))
 
 
 @functools.cache

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -36,24 +38,25 @@ HEADS = {
 WRITER = {"caption": HeadConfig(kind="vocabulary", size=40, source="decoder")}  # of a model with a decoder
 
 
+def drawn(make: Callable[[], nnx.Module], *, seed: int = 0):
+    """A module's graph and parameters off their start, in numpy: a constructor compiles longer than a model does."""
+    graph, state = nnx.split(nnx.eval_shape(make))
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        offset = 1.0 if path[-1].key == "scale" else 0.0
+        return (offset + 0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)
+
+    return graph, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state))
+
+
 @functools.cache
 def toy_model(config: ModelConfig = CONFIG) -> SingleStream:
-    """The model of a configuration, its parameters moved off their start so that biases and scales matter."""
-
+    """The model of a configuration, with parameters that were drawn."""
     heads = HEADS | WRITER if config.decoder_layers else HEADS
     heads = {name: head for name, head in heads.items() if head.layer <= config.depth}
-
-    def make() -> SingleStream:
-        return SingleStream(config, SPEC, heads=heads, rngs=nnx.Rngs(0))
-
-    @jax.jit  # one compilation, where the eager constructor would compile each initialiser by itself
-    def params() -> nnx.State:
-        leaves, tree = jax.tree.flatten(nnx.state(make()))
-        keys = jax.random.split(jax.random.key(1), len(leaves))
-        moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-        return jax.tree.unflatten(tree, moved)
-
-    return nnx.merge(nnx.graphdef(nnx.eval_shape(make)), params())
+    graph, params = drawn(lambda: SingleStream(config, SPEC, heads=heads, rngs=nnx.Rngs(0)))
+    return nnx.merge(graph, jax.tree.map(jnp.asarray, params))
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from singlestream.config import Config, DataConfig, ModelConfig, TrainConfig
 from singlestream.model.build import build_model
 from singlestream.objectives import build_objectives
 from singlestream.objectives.total import total_loss
+from tests.model import toy
 from tests.model.toy import SPEC
 
 KEY = jax.random.key(0)
@@ -62,15 +63,8 @@ def run(objectives, batch, model, *, state=None, train=False, teacher=None):
 
 
 def drawn(model, heads, *, spec=SPEC, seed=0):
-    """A model and random parameters, in numpy: the constructor would compile each initialiser by itself."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: build_model(model, spec, heads=heads, rngs=nnx.Rngs(0))))
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        offset = 1.0 if path[-1].key == "scale" else 0.0
-        return (offset + 0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype)
-
-    return graph, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state))
+    """The graph of the model that settings describe, and its parameters, in numpy."""
+    return toy.drawn(lambda: build_model(model, spec, heads=heads, rngs=nnx.Rngs(0)), seed=seed)
 
 
 def check_slope(loss, params):
