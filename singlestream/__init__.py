@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from singlestream.data.image import patchify_batch as patchify  # noqa: F401  (public under this name)
     from singlestream.data.processor import Processor as Processor
     from singlestream.data.record import DataError as DataError
+    from singlestream.explained import Explained as Explained
+    from singlestream.explained import explain_answer as explain_answer
     from singlestream.interop.rules import WeightsError as WeightsError
     from singlestream.loading import load as load
     from singlestream.model.captions import Caption as Caption
@@ -51,6 +53,7 @@ _HOMES = {
     "ConfigError": "config.ConfigError",
     "DataError": "data.record.DataError",
     "Encoded": "batch.Encoded",
+    "Explained": "explained.Explained",
     "HeadConfig": "model.heads.HeadConfig",
     "Model": "predict.Model",
     "ModelConfig": "model.config.ModelConfig",
@@ -66,6 +69,7 @@ _HOMES = {
     "TwoStream": "model.two_stream.TwoStream",
     "TwoStreamConfig": "model.two_stream_config.TwoStreamConfig",
     "WeightsError": "interop.rules.WeightsError",
+    "explain_answer": "explained.explain_answer",
     "load": "loading.load",
     "make_batch": "batch.make_batch",
     "patchify": "data.image.patchify_batch",

@@ -1,7 +1,8 @@
 """The command `singlestream`, also `python -m singlestream`.
 
 singlestream export --workdir=RUN --output=FOLDER [--checkpoint=best] [--platforms=cpu,cuda,tpu] [--head=vqa]
-singlestream explain IMAGE "TEXT" --workdir=RUN --output=PAGE.html [--checkpoint=best] [--answer=red]
+singlestream explain IMAGE... "TEXT" --workdir=RUN --output=PAGE.html [--checkpoint=best] [--answer=red] [--prune=0.5]
+    [--audio=SOUND.wav] [--shown=PICTURE,...]
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from singlestream.train.errors import FolderError
 
 USAGES = {
     "export": "singlestream export --workdir=RUN --output=FOLDER",
-    "explain": 'singlestream explain IMAGE "TEXT" --workdir=RUN --output=PAGE.html',
+    "explain": 'singlestream explain IMAGE... "TEXT" --workdir=RUN --output=PAGE.html',
 }
 USAGE = f"usage: {', or '.join(USAGES.values())} (with --help all flags are shown)"
 FLAGS = flags.FLAGS
@@ -42,7 +43,15 @@ def main() -> None:
         cli.run(_export)
     flags.DEFINE_string("output", "", "page to write; one that is there is replaced", module_name=sys.argv[0])
     flags.DEFINE_string("answer", "", "to be explained; the model's own if empty", module_name=sys.argv[0])
-    cli.run(_explain, arguments=("IMAGE", '"TEXT"'))
+    flags.DEFINE_string("audio", "", "file .wav that is heard with the image", module_name=sys.argv[0])
+    flags.DEFINE_list("shown", "", "of regions: the pictures to draw them on", module_name=sys.argv[0])
+    flags.DEFINE_float(
+        "prune",
+        0.0,
+        "share of image tokens to keep, as Model.pruned(keep=...); 0: as the model is",
+        module_name=sys.argv[0],
+    )
+    cli.run(_explain, arguments=("IMAGE...", '"TEXT"'))
 
 
 def _export() -> None:
@@ -57,19 +66,22 @@ def _export() -> None:
     print(f"wrote {folder} (step {model.step}, for {', '.join(FLAGS.platforms)})")
 
 
-def _explain(image: str, text: str) -> None:
+def _explain(*arguments: str) -> None:
+    *images, text = arguments
     cli.required(workdir=FLAGS.workdir, output=FLAGS.output)
     page = Path(FLAGS.output)
     if page.is_dir() or not page.parent.is_dir():
         raise FolderError(f"--output={page}: expected a page to write, in a folder that is there")
-    if not Path(image).is_file():
-        raise FolderError(f"{image}: no such file")
+    if missing := [name for name in (*images, *FLAGS.shown) if not Path(name).is_file()]:
+        raise FolderError(f"{missing[0]}: no such file")
     from singlestream.explained import explain_answer
     from singlestream.explained_page import write_explained
     from singlestream.loading import load
 
     model = load(FLAGS.workdir, FLAGS.checkpoint)
-    found = explain_answer(model, image, text, FLAGS.answer)
+    model = model.pruned(keep=FLAGS.prune) if FLAGS.prune else model
+    given = tuple(images) if len(images) > 1 else images[0]
+    found = explain_answer(model, given, text, FLAGS.answer, audio=FLAGS.audio or None, shown=FLAGS.shown)
     write_explained(found, page, title=f"{Path(FLAGS.workdir).resolve().name}, step {model.step:,}")
     probability = round(found.prediction.probabilities[found.answer], 6)
     print(json.dumps({"answer": found.answer, "probability": probability, "page": str(page)}, ensure_ascii=False))

@@ -23,6 +23,7 @@ ACCURACIES = {
     "blind_accuracy": "blind",
     "majority_accuracy": "majority",
     "no_image_accuracy": "no_image",
+    "no_audio_accuracy": "no_audio",
 }
 
 Metrics = dict[str, int | float]  # counts are whole
@@ -33,7 +34,8 @@ class Answered:
     """One question with what was answered.
 
     `top` are the most probable answers and their probabilities, the prediction first; `no_image` is the model's answer
-    with the picture taken away, `blind` what the question alone suggests, `majority` the commonest answer of all and
+    with the picture taken away (the sound stays), `no_audio` that with the sound taken away, None of a model that reads
+    none, `blind` what the question alone suggests, `majority` the commonest answer of all and
     `kind_majority` that of questions of this kind (all three from the training texts).
     """
 
@@ -44,6 +46,7 @@ class Answered:
     blind: str
     majority: str
     kind_majority: str
+    no_audio: str | None = None
 
     @property
     def predicted(self) -> str:
@@ -130,7 +133,8 @@ def summarise(answered: Sequence[Answered]) -> Metrics:
     Where several annotators answered, an accuracy is the official one of VQA. Questions whose answer is not published
     are counted only.
 
-    Keys: `vqa/accuracy`, `vqa/blind_accuracy`, `vqa/majority_accuracy`, `vqa/no_image_accuracy`, each also with `/low`
+    Keys: `vqa/accuracy`, `vqa/blind_accuracy`, `vqa/majority_accuracy`, `vqa/no_image_accuracy` and, of a model that
+    reads audio, `vqa/no_audio_accuracy`, each also with `/low`
     and `/high` (95%) and, where there are several kinds, with `/KIND` (whose majority is that of the kind); `vqa/ece`;
     `vqa/questions`; where the source groups questions, `vqa/consistency`, the share of groups with every answer right.
     """
@@ -138,7 +142,8 @@ def summarise(answered: Sequence[Answered]) -> Metrics:
     if not answered:
         return {"vqa/questions": asked}
     metrics: Metrics = {}
-    for name, field in ACCURACIES.items():
+    fields = {name: field for name, field in ACCURACIES.items() if getattr(answered[0], field) is not None}
+    for name, field in fields.items():
         put_share(metrics, f"vqa/{name}", _scores(answered, field))
     probability = np.array([each.probability for each in answered])
     metrics["vqa/ece"] = calibration(probability, np.array(_scores(answered, "predicted")))[0]
@@ -148,7 +153,7 @@ def summarise(answered: Sequence[Answered]) -> Metrics:
     kinds = by_kind(answered)
     if len(kinds) > 1:
         for kind, some in kinds.items():
-            for name, field in {**ACCURACIES, "majority_accuracy": "kind_majority"}.items():
+            for name, field in {**fields, "majority_accuracy": "kind_majority"}.items():
                 put_share(metrics, f"vqa/{name}/{kind}", _scores(some, field))
     return metrics
 
@@ -177,13 +182,15 @@ def put_share(metrics: Metrics, key: str, scores: Sequence[float]) -> None:
 def answers_table(metrics: Mapping[str, float], split: str) -> Table:
     """Accuracy by kind with its interval, beside what is reached without the picture; for a terminal."""
     table = Table(title=f"accuracy on {split}, %", title_justify="left")
-    for name in ("kind", "model", "95%", "no picture", "question alone", "majority"):
+    hears = "vqa/no_audio_accuracy" in metrics
+    for name in ("kind", "model", "95%", "no picture", *(["no sound"] * hears), "question alone", "majority"):
         table.add_column(name, justify="left" if name == "kind" else "right")
     prefix = "vqa/accuracy/"
     kinds = [k.removeprefix(prefix) for k in metrics if k.startswith(prefix) and not k.endswith(("/low", "/high"))]
     for kind in ("", *kinds):
         key = f"/{kind}" if kind else ""
         value, low, high = (100 * metrics[f"vqa/accuracy{key}{end}"] for end in ("", "/low", "/high"))
-        beside = (100 * metrics[f"vqa/{name}_accuracy{key}"] for name in ("no_image", "blind", "majority"))
+        others = ("no_image", *(["no_audio"] * hears), "blind", "majority")
+        beside = (100 * metrics[f"vqa/{name}_accuracy{key}"] for name in others)
         table.add_row(kind or "all", f"{value:.1f}", f"{low:.1f}-{high:.1f}", *(f"{share:.1f}" for share in beside))
     return table

@@ -32,7 +32,8 @@ def run(main: Callable[..., Any], *, arguments: Sequence[str] = ()) -> NoReturn:
     """Parses the flags, calls `main`, and leaves with a status.
 
     Args:
-        arguments: names of what stands beside the flags, in order; `main` is called with it.
+        arguments: names of what stands beside the flags, in order; `main` is called with it. A name that ends in "..."
+            stands for one or more.
 
     0: done. 1: a mistake that a user can mend (one line on standard error), or an error of the program (a traceback).
     128 + n: stopped by signal n, everything saved.
@@ -104,7 +105,7 @@ def _parse(argv: Sequence[str], names: Sequence[str]) -> list[str]:
     """Parses flags; whatever is wrong with them, or with the config file that one of them names, becomes one line."""
     for argument in argv[1:]:
         path = argument.removeprefix("--config=").partition(":")[0]
-        if path != argument and not os.path.isfile(path):
+        if argument.startswith("--config=") and not os.path.isfile(path):
             fail(f"{argument}: no such file")
     try:
         rest = flags.FLAGS(argv)
@@ -112,7 +113,8 @@ def _parse(argv: Sequence[str], names: Sequence[str]) -> list[str]:
         fail(_without_trace(str(error)))
     except Exception as error:  # a config file is code: it may raise anything
         fail(_explain(error, argv))
-    if unexpected := rest[1 + len(names) :]:
+    several = any(name.endswith("...") for name in names)
+    if not several and (unexpected := rest[1 + len(names) :]):
         fail(f"unexpected argument {unexpected[0]!r}: flags are written --name=value")
     if missing := names[len(rest) - 1 :]:
         fail(f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} missing (--help shows all flags)")

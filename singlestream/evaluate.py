@@ -1,7 +1,8 @@
 """Evaluation of a run from its folder: metrics, predictions, and the page.
 
 Beside the model's accuracy stand what the question alone reaches ("blind"), the commonest answer ("majority"), and the
-model itself with the picture taken away. Shares come with 95% intervals: `KEY/low`, `KEY/high`.
+model itself with the picture taken away and, where it reads audio, with the sound taken away. Shares come with 95%
+intervals: `KEY/low`, `KEY/high`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from singlestream.answers import Answered, Evaluation, Metrics, Pointing, prior_answers, summarise
-from singlestream.batch import Batch, without_image
+from singlestream.batch import Batch, without_audio, without_image
 from singlestream.captioned import Captioned, summarise_captions, write_captions
 from singlestream.config import Config, ConfigError
 from singlestream.data.overlap import overlap_line, read_ids
@@ -179,6 +180,9 @@ def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[Metrics, 
             continue
         probability, ids = jax.device_get(answers(model.params, batch))
         _, no_image = jax.device_get(answers(model.params, without_image(batch)))
+        no_audio = None
+        if batch.audio is not None:
+            _, no_audio = jax.device_get(answers(model.params, without_audio(batch)))
         for row, row_items in enumerate(items):
             for k, (record, sentence) in enumerate(row_items):
                 if not is_question(sentence):
@@ -190,6 +194,7 @@ def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[Metrics, 
                         sentence=sentence,
                         top=tuple((model.answers[i], float(p)) for i, p in top),
                         no_image=model.answers[no_image[row, k, 0]],
+                        no_audio=None if no_audio is None else model.answers[no_audio[row, k, 0]],
                         **prior_answers(priors, sentence),
                     )
                 )

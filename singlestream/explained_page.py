@@ -9,7 +9,8 @@ import numpy as np
 
 from singlestream.explain.html import pack_attention, pack_picture, to_html, to_json, write_page
 from singlestream.explain.question import Relevance
-from singlestream.explained import Explained, Heads
+from singlestream.explained import Explained
+from singlestream.explained_heads import Heads
 
 SCRIPTS = ("charts.js", "attention.js", "maps.js", "tables.js", "study.js")
 STYLES = ("report.css", "study.css")
@@ -25,11 +26,14 @@ def page_of(explained: Explained, *, title: str) -> str:
         "answer": explained.answer,
         "predicted": explained.prediction.answer,
         "probabilities": list(explained.prediction.probabilities.items())[:NUM_ANSWERS],
-        "image_token": "patch" if explained.images else "region",
+        "image_token": "region" if explained.regions else "patch",
+        "located": explained.located,
+        "heard": explained.heard,
         "images": [pack_picture(image) for image in _grounds(explained)],
         "words": explained.words,
         "patches": explained.patches,
         "instruments": [_instrument(name, said) for name, said in explained.instruments.items()],
+        "pruned": explained.pruned,
         "heads": None if explained.heads is None else _heads(explained.heads),
     }
     plain = "This page draws itself with JavaScript."

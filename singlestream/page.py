@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
-from flax import nnx
-from jaxtyping import Float
 
-from singlestream.answers import ACCURACIES, Answered, Evaluation, by_kind
-from singlestream.batch import Batch, Patches, Regions
+from singlestream.answers import ACCURACIES, Evaluation, by_kind
 from singlestream.config import ModelConfig, ModelSettings
-from singlestream.data.processor import Processor
-from singlestream.data.record import Record, Sentence
-from singlestream.explain.report import Curve, Example, PointingResult, Report, ResultRow, Share, Word
+from singlestream.explain.report import Curve, PointingResult, Report, ResultRow, Share
 from singlestream.explain.scores import CalibrationBin, calibration
-from singlestream.model.maps import image_to_text, text_to_image
+from singlestream.page_examples import choose_examples, make_examples
 from singlestream.train.metrics import read_rows
-
-NUM_EACH = 12  # examples of right and of wrong answers
 
 
 def make_report(found: Evaluation) -> Report:
@@ -33,7 +24,7 @@ def make_report(found: Evaluation) -> Report:
         error, bins = calibration(probability, np.array([each.sentence.score(each.predicted) for each in found.judged]))
     asked = f", {len(found.judged):,} questions" if found.judged else ""
     shown = [each for right in (False, True) for each in choose_examples(found.judged, right=right)]
-    config = found.model.config
+    examples, config = make_examples(found, shown), found.model.config
     return Report(
         title=found.folder.path.name,
         subtitle=f"{config.data.name}, split {found.split}{asked}, checkpoint of step {found.model.step:,}",
@@ -45,8 +36,30 @@ def make_report(found: Evaluation) -> Report:
         pointing=_pointing(found),
         curves=make_curves(read_rows(found.folder)),
         other=[(n, v) for n, v in found.metrics.items() if n.endswith("loss") or _is_other_accuracy(n)],
-        examples=make_examples(found, shown),
+        examples=examples,
+        notes=make_notes(config.model, bool(found.judged), bool(examples)),
+        hint=f'singlestream explain IMAGE "TEXT" --workdir={found.folder.path} --output=page.html' if examples else "",
     )
+
+
+def make_notes(config: ModelSettings, answers: bool, examples: bool) -> list[str]:
+    """What the page leaves out of such a model."""
+    notes = []
+    if config.inputs.audio_dim:
+        notes.append(
+            "This model hears, too. Without the picture it still hears, and without the sound it still sees; what "
+            "words and patches read of the sound is on no map."
+        )
+    if config.inputs.pruning.active:
+        notes.append("Pruned image tokens receive no attention in the layers after the drop, and are not marked below.")
+    if answers and not examples:
+        why = (
+            "region features come without pictures to show them on"
+            if config.inputs.depth
+            else "text and picture meet in no layer, so there is no attention"
+        )
+        notes.append(f"No examples: {why}. `singlestream explain` makes a page of one answer.")
+    return notes
 
 
 def _is_other_accuracy(name: str) -> bool:
@@ -91,12 +104,16 @@ def _table(found: Evaluation) -> list[ResultRow]:
     kinds = by_kind(found.judged)
     rows = [("all", "", len(found.judged))] if found.judged else []
     rows += [(kind, f"/{kind}", len(some)) for kind, some in kinds.items()] if len(kinds) > 1 else []
-    names = dict(zip(("model", "blind", "majority", "no_image"), ACCURACIES, strict=True))
+    names = dict(zip(("model", "blind", "majority", "no_image", "no_audio"), ACCURACIES, strict=True))
     return [
         ResultRow(
             kind=kind,
             count=count,
-            **{field: _share(found.metrics, f"vqa/{name}{suffix}") for field, name in names.items()},
+            **{
+                field: _share(found.metrics, f"vqa/{name}{suffix}")
+                for field, name in names.items()
+                if f"vqa/{name}{suffix}" in found.metrics
+            },
         )
         for kind, suffix, count in rows
     ]
@@ -137,112 +154,3 @@ def make_curves(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
 
 def _line(rows: Iterable[Mapping[str, Any]], split: str, name: str) -> list[tuple[int, float]]:
     return [(int(row["step"]), float(row[name])) for row in rows if row["split"] == split and name in row]
-
-
-# ---- examples --------------------------------------------------------------------------------------------------------
-
-
-def choose_examples(answered: Sequence[Answered], *, right: bool, count: int = NUM_EACH) -> list[Answered]:
-    """Right or wrong answers, one of each kind in turn; a picture comes again only where a kind has no other."""
-    waiting = list(by_kind(each for each in answered if each.correct == right).values())
-    chosen: list[Answered] = []
-    seen: set[int] = set()
-    while waiting and len(chosen) < count:
-        questions = waiting.pop(0)
-        at = next((i for i, each in enumerate(questions) if each.record not in seen), 0)
-        chosen.append(questions.pop(at))
-        seen.add(chosen[-1].record)
-        if questions:
-            waiting.append(questions)
-    return chosen
-
-
-def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]:
-    """The chosen questions with their pictures and attention, each in a row of its own."""
-    if not shown:
-        return []
-    model = found.model
-    data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0)
-    processor = dataclasses.replace(model.processor, data=data)
-    records = [found.source[each.record] for each in shown]
-    if not all(record.images for record in records) or not model.config.model.inputs.depth:
-        return []  # region features alone: there is no picture to show; late fusion: there is no attention
-    batch = processor.batch([processor.row([(r, [each.sentence])]) for r, each in zip(records, shown, strict=True)])
-
-    @jax.jit
-    def maps(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        encoded = nnx.merge(model.graphdef, params)(batch, attention=True)
-        assert encoded.attention is not None
-        weights = encoded.attention
-        return text_to_image(weights, batch=batch), image_to_text(weights, batch=batch)
-
-    to_image, to_text = jax.device_get(maps(model.params, batch))
-    reads = model.config.model.inputs.picture_reads_text
-    return [
-        _example(processor, each, record, batch, i, to_image[:, i], to_text[:, i] if reads else None)
-        for i, (each, record) in enumerate(zip(shown, records, strict=True))
-    ]
-
-
-def _example(
-    processor: Processor,
-    each: Answered,
-    record: Record,
-    batch: Batch,
-    row: int,
-    to_image: np.ndarray,
-    to_text: np.ndarray | None,
-) -> Example:
-    words, pieces = group_words(processor, each.sentence)
-    patches = places(batch.image, row)
-    num_patches = len(patches)
-    seen = to_image[..., :num_patches]
-    return Example(
-        id=each.sentence.id,
-        kind=each.sentence.kind,
-        text=each.sentence.text,
-        answer=each.sentence.answer or "",
-        predicted=each.predicted,
-        probabilities=each.top,
-        images=record.images,
-        words=words,
-        patches=patches,
-        # A word looks where its pieces look on average; a patch gives a word what it gives to all of its pieces.
-        to_image=np.stack([seen[:, :, piece].mean(axis=2) for piece in pieces], axis=2),
-        to_text=None
-        if to_text is None
-        else np.stack([to_text[:, :, :num_patches][..., piece].sum(axis=-1) for piece in pieces], axis=-1),
-    )
-
-
-def places(image: Patches | Regions, row: int) -> Float[np.ndarray, "N 5"]:
-    """(image, x0, y0, x1, y1) of each image token of a row, padding left out."""
-    here = np.asarray(image.segments[row]) > 0
-    index = np.asarray(image.index[row])[here]
-    if isinstance(image, Regions):
-        corners = np.asarray(image.boxes[row])[here].T
-    else:
-        (y, x), (rows, cols) = np.asarray(image.yx[row])[here].T, np.asarray(image.grid[row])[here].T
-        corners = np.stack([x / cols, y / rows, (x + 1) / cols, (y + 1) / rows])
-    return np.stack([index, *corners], axis=-1).astype(np.float32)
-
-
-def group_words(processor: Processor, sentence: Sentence) -> tuple[list[Word], list[list[int]]]:
-    """The words of a text as it spells them, and the tokens of each: pieces that continue a word belong to it."""
-    tokenizer = processor.tokenizer
-    tokens = processor.tokens(sentence.text)
-    pieces: list[list[int]] = []
-    for i, token in enumerate(tokens.ids):
-        if pieces and token in tokenizer.continuations:
-            pieces[-1].append(i)
-        else:
-            pieces.append([i])
-    words = []
-    for piece in pieces:
-        start, end = tokens.spans[piece[0]][0], tokens.spans[piece[-1]][1]
-        beside = tokenizer.token(tokens.ids[piece[0]]) if tokens.ids[piece[0]] < tokenizer.vocab_size else "[TASK]"
-        text = sentence.text[start:end] if end else beside
-        named = [m for m in sentence.mentions if end and start < m.end and end > m.start]
-        boxes = [(float(m.index), *map(float, box)) for m in named for box in m.boxes]
-        words.append(Word(text=text, boxes=boxes))
-    return words, pieces

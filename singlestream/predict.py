@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from singlestream.batch import Batch, Encoded, Spec
 from singlestream.config import Config, ConfigError
+from singlestream.data.audio import Sound
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
 from singlestream.data.visual import Visual
@@ -149,10 +150,14 @@ class Model:
         return self._encode(self.params, batch, attention=attention)
 
     @overload
-    def predict(self, image: Pictures, text: str) -> Prediction: ...
+    def predict(self, image: Pictures, text: str, *, audio: Sound | None = None) -> Prediction: ...
     @overload
-    def predict(self, image: Pictures | list[Any], text: str | list[str]) -> Prediction | list[Prediction]: ...
-    def predict(self, image: Pictures | list[Any], text: str | list[str]) -> Prediction | list[Prediction]:
+    def predict(
+        self, image: Pictures | list[Any], text: str | list[str], *, audio: Sound | list[Any] | None = None
+    ) -> Prediction | list[Prediction]: ...
+    def predict(
+        self, image: Pictures | list[Any], text: str | list[str], *, audio: Sound | list[Any] | None = None
+    ) -> Prediction | list[Prediction]:
         """Answers a question about a picture, or many.
 
         Args:
@@ -160,27 +165,31 @@ class Model:
                 (`RegionFeatures`, or their file), whichever the model reads; a tuple holds the several pictures of
                 one example; a list holds many examples.
             text: a question, or a list of them. One picture serves many questions, one question many pictures.
+            audio: what is heard with the picture, where the model reads audio: a file .wav, or samples in [-1, 1],
+                `config.data.audio_rate` a second; one for all, or a list, None for silence.
 
         Returns:
-            A Prediction, or a list of them where picture or question was a list.
+            A Prediction, or a list of them where picture, question or audio was a list.
 
         Warns:
             UserWarning: a question is longer than the run's `config.data.text_length` tokens, and is cut to it.
 
         Raises:
-            DataError: a picture that cannot be read, an empty text, or lists of different lengths.
+            DataError: a picture or sound that cannot be read, a sound for a model that reads none, an empty text, or
+                lists of different lengths.
             ConfigError: the run has no answers (it was not trained on `vqa` or `nlvr`).
         """
         if not answering(self.heads):
             raise ConfigError(f"predict needs the head 'vqa'; this run has {', '.join(self.heads) or 'none'}")
-        single = not isinstance(image, list) and isinstance(text, str)
-        length = next((len(v) for v in (text, image) if isinstance(v, list)), 1)
-        images = image if isinstance(image, list) else [image] * length
-        texts = [text] * length if isinstance(text, str) else list(text)
+        length = next((len(v) for v in (text, image, audio) if isinstance(v, list)), None)
+        single, length = length is None, 1 if length is None else length
+        images, texts, sounds = (v if isinstance(v, list) else [v] * length for v in (image, text, audio))
         if len(images) != len(texts):
             raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
-        results = [prediction for chunk in _chunks(images, texts) for prediction in self._predict(*chunk)]
-        for cut in filter(self.processor.truncates, dict.fromkeys(texts)):
+        if len(sounds) != len(texts):
+            raise DataError(f"{len(sounds)} sounds and {len(texts)} texts: expected one sound (or None) for each text")
+        results = [prediction for chunk in _chunks(images, texts, sounds) for prediction in self._predict(*chunk)]
+        for cut in filter(self.processor.truncates, dict.fromkeys(texts)):  # type: ignore[arg-type]
             length = self.processor.data.text_length
             warnings.warn(f"the question {cut!r} is longer than {length} tokens, its end was not read", stacklevel=2)
         return results[0] if single else results
@@ -206,7 +215,7 @@ class Model:
         images = image if isinstance(image, list) else [image]
         # A row needs some text; what it says is not read.
         texts = [self.processor.tokenizer.token(self.processor.tokenizer.mask_id)] * len(images)
-        chunks = (self._batch(*chunk) for chunk in _chunks(images, texts))
+        chunks = (self._batch(*chunk) for chunk in _chunks(images, texts, [None] * len(images)))
         captions = [caption for batch, count in chunks for caption in writer(self.params, batch)[:count]]
         return captions if isinstance(image, list) else captions[0]
 
@@ -242,8 +251,8 @@ class Model:
         if self._processor is not None:
             self._processor.save_pretrained(os.fspath(folder))
 
-    def _predict(self, images: Sequence[Any], texts: Sequence[str]) -> Iterator[Prediction]:
-        batch, count = self._batch(images, texts)
+    def _predict(self, *examples: Sequence[Any]) -> Iterator[Prediction]:
+        batch, count = self._batch(*examples)
         for row in np.asarray(self._answer(self.params, batch))[:count, 0]:
             order = np.argsort(-row, kind="stable")
             probabilities = {self.answers[i]: float(row[i]) for i in order}
@@ -251,11 +260,11 @@ class Model:
                 answer=self.answers[order[0]], probability=float(row[order[0]]), probabilities=probabilities
             )
 
-    def _batch(self, images: Sequence[Any], texts: Sequence[str]) -> tuple[Batch, int]:
-        """Rows of one example each, and how many of them count."""
-        count = len(texts)
+    def _batch(self, *examples: Sequence[Any]) -> tuple[Batch, int]:
+        """Rows of one example each (pictures, texts, sounds), and how many of them count."""
+        count = len(examples[0])
         spare = (1 << (count - 1).bit_length()) - count  # few sizes of a batch, so that few programs are compiled
-        return self.processor.batch_of([*images, *[images[-1]] * spare], [*texts, *[texts[-1]] * spare]), count
+        return self.processor.batch_of(*([*part, *[part[-1]] * spare] for part in examples)), count
 
     def _encode_fn(self, params: Any, batch: Batch, *, attention: bool) -> Encoded:
         return nnx.merge(self.graphdef, params)(batch, attention=attention)
@@ -265,6 +274,6 @@ class Model:
         return probabilities(module.heads[answering(module.heads)](module(batch)), self.config)
 
 
-def _chunks(images: Sequence[Any], texts: Sequence[str]) -> Iterator[tuple[Sequence[Any], Sequence[str]]]:
-    for start in range(0, len(texts), MAX_ROWS):
-        yield images[start : start + MAX_ROWS], texts[start : start + MAX_ROWS]
+def _chunks(*parts: Sequence[Any]) -> Iterator[list[Sequence[Any]]]:
+    for start in range(0, len(parts[0]), MAX_ROWS):
+        yield [part[start : start + MAX_ROWS] for part in parts]

@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 
 import singlestream as ss
-from singlestream.answers import Answered, prior_answers, summarise
+from singlestream.answers import Answered, answers_table, prior_answers, summarise
 from singlestream.data.pipeline import blind_answer
 from singlestream.data.record import Sentence
 from singlestream.data.sources import open_split
 from singlestream.evaluate import evaluate
-from singlestream.page import choose_examples, group_words, make_curves
+from singlestream.page import make_curves
+from singlestream.page_examples import choose_examples
 from singlestream.train.checkpoint import restore_tree, steps
 from singlestream.train.errors import CheckpointError, FolderError
 from singlestream.train.folder import RunFolder
 from singlestream.train.loop import train
 from singlestream.train.metrics import read_rows
+from singlestream.words import group_words
 from tests.train.toy import OPTIONS, toy_config
 
 ROOT = Path(__file__).parents[1]
@@ -257,6 +259,10 @@ def test_summarise_counts():
     assert found["vqa/accuracy/colour"] == 0.5 and found["vqa/accuracy/exist"] == 1.0
     assert found["vqa/majority_accuracy"] == 0.25 and found["vqa/majority_accuracy/exist"] == 1.0
     assert found["vqa/ece"] == 0.0  # says 0.75, is right three times in four
+    assert "vqa/no_audio_accuracy" not in found
+    heard = summarise([dataclasses.replace(each, no_audio="yes") for each in answered])
+    assert heard["vqa/no_audio_accuracy"] == 0.5 and heard["vqa/no_audio_accuracy/colour"] == 0.0
+    assert [str(column.header) for column in answers_table(heard, "test").columns][4] == "no sound"
 
 
 def test_prior_answers_back_off():

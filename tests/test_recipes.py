@@ -20,11 +20,11 @@ import singlestream as ss
 from singlestream.config import Config
 from singlestream.data.sources import open_split
 from singlestream.evaluate import evaluate
-from singlestream.page import group_words
 from singlestream.train import loop
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import read_rows
 from singlestream.train.sharding import make_mesh
+from singlestream.words import group_words
 from tests.data import toy_published as toy
 from tests.data.toy_nlvr import write_nlvr
 from tests.explain.browser import complaints, hover, open_page, start_browser, text_of, veils  # noqa: F401  (a fixture)

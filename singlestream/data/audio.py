@@ -3,15 +3,56 @@
 from __future__ import annotations
 
 import functools
+import os
+import warnings
 
 import numpy as np
 from jaxtyping import Float
-from scipy.signal import ShortTimeFFT, get_window
+from scipy.io import wavfile
+from scipy.signal import ShortTimeFFT, get_window, resample_poly
 
 from singlestream.config import DataConfig, ModelConfig
 from singlestream.data.record import DataError, Record
 
 FLOOR = 1e-4  # power that is silence, beside 0.25 of the loudest tone
+
+# What people hand over for one sound: a file .wav, or samples in [-1, 1].
+Sound = str | os.PathLike[str] | np.ndarray
+
+
+def read_sound(sound: Sound, *, rate: int, name: str = "the sound") -> Float[np.ndarray, " S"]:
+    """Samples in [-1, 1], `rate` a second.
+
+    Args:
+        sound: an array [S] of floats of that rate, taken as it is; or a file, whose channels are averaged and which is
+            resampled.
+        name: what errors call an array.
+
+    Raises:
+        DataError: no such file, no sound in it, or an array of another kind; names it.
+    """
+    if isinstance(sound, np.ndarray):
+        if sound.ndim != 1 or sound.dtype.kind != "f" or not np.abs(sound).max(initial=0) <= 1:
+            raise DataError(f"{name}: expected an array [S] of floats in [-1, 1], {rate} samples a second")
+        return sound.astype(np.float32, copy=False)
+    if not os.path.isfile(sound):
+        raise DataError(f"{os.fspath(sound)}: no such sound file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # parts of the file that hold no sound
+            own, samples = wavfile.read(sound)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"{os.fspath(sound)}: not a readable sound, expected a file .wav ({error})") from error
+    found = _unit(samples).reshape(len(samples), -1).mean(1)
+    return (found if own == rate else np.clip(resample_poly(found, rate, own), -1, 1)).astype(np.float32)
+
+
+def _unit(samples: np.ndarray) -> np.ndarray:
+    """Samples of a file as numbers in [-1, 1]."""
+    if samples.dtype.kind == "f":
+        return np.clip(samples, -1, 1)
+    middle = 128 if samples.dtype == np.uint8 else 0
+    return (samples.astype(np.float64) - middle) / (1 << (8 * samples.dtype.itemsize - 1))
 
 
 def mel_filters(bands: int, size: int, rate: int) -> Float[np.ndarray, "bands bins"]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from singlestream.batch import Audio, Batch, Patches, Regions, Spec, Text
 from singlestream.config import Config, DataConfig, ModelConfig, ModelSettings
-from singlestream.data.audio import AudioTokens
+from singlestream.data.audio import AudioTokens, Sound, read_sound
 from singlestream.data.json_file import read_json
 from singlestream.data.published import published_data, write_picture_settings
 from singlestream.data.record import DETECTED, DataError, Record, Sentence, Source
@@ -259,35 +259,47 @@ class Processor:
             inputs["audio"] = Audio(**groups["audio"])
         return Batch(inputs=inputs, targets=groups["targets"], pictures=self.num_segments, **groups[""])
 
-    def batch_of(self, images: Sequence[Visual | Sequence[Visual]], texts: Sequence[str]) -> Batch:
+    def batch_of(
+        self,
+        images: Sequence[Visual | Sequence[Visual]],
+        texts: Sequence[str],
+        sounds: Sequence[Sound | None] | None = None,
+    ) -> Batch:
         """A batch of one picture (or the several of one example) and one text a row, from whatever holds pictures.
-
-        A model that reads audio, too, hears nothing.
 
         Args:
             images: a path, PIL image or array for each row, or a sequence of them where an example has several. Where
                 the model reads regions: `RegionFeatures`, features [N, F], or a file .npz or .npy (`read_regions`).
             texts: a text for each row.
+            sounds: what each row hears (`read_sound`), where the model reads audio; None: nothing.
 
         Raises:
             DataError: names what cannot be read, and which row.
         """
         if len(images) != len(texts) or not texts:
             raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
+        sounds = [None] * len(texts) if sounds is None else sounds
+        if len(sounds) != len(texts):
+            raise DataError(f"{len(sounds)} sounds and {len(texts)} texts: expected one sound (or None) for each text")
         data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0, texts_per_row=1)
         plain = dataclasses.replace(self, data=data, mentions=False, answers=(), region_classes={})
-        records = [plain.record_of(*each, number=i) for i, each in enumerate(zip(images, texts, strict=True))]
+        records = [plain.record_of(*each, number=i) for i, each in enumerate(zip(images, texts, sounds, strict=True))]
         return plain.batch([plain.row([(record, record.texts)]) for record in records])
 
-    def record_of(self, image: Visual | Sequence[Visual], text: str, *, number: int = 0) -> Record:
+    def record_of(
+        self, image: Visual | Sequence[Visual], text: str, sound: Sound | None = None, *, number: int = 0
+    ) -> Record:
         """The record of a row of `batch_of`.
 
         Raises:
-            DataError: the picture cannot be read; names it, or its number.
+            DataError: the picture or the sound cannot be read (names it, or its number), or the model reads no audio.
         """
         sentence = Sentence(id=f"{number}", text=text)
         given = self._images.given(image, f"image {number}")
-        return Record(id=f"{number}", texts=(sentence,), picture=number + 1, **given)
+        if sound is not None and self._audio is None:
+            raise DataError(f"sound {number}: the model reads no audio (config.model.audio_dim=0), leave it out")
+        heard = None if sound is None else read_sound(sound, rate=self.data.audio_rate, name=f"sound {number}")
+        return Record(id=f"{number}", texts=(sentence,), picture=number + 1, sound=heard, **given)
 
     def _empty_row(self) -> Row:
         t, n, k = self.num_examples * self.data.text_length, self.num_patches, self.num_examples

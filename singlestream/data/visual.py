@@ -183,6 +183,10 @@ def _regions(part: Any, name: str) -> RegionFeatures:
     if isinstance(part, RegionFeatures):
         return part
     if isinstance(part, (str, os.PathLike)):
+        if os.path.splitext(part)[1] not in (".npz", ".npy"):
+            raise DataError(
+                f"{os.fspath(part)}: config.model.image_stem='regions' reads region features, a file .npz or .npy"
+            )
         return read_regions(part)
     if isinstance(part, np.ndarray) and part.ndim == 2 and part.dtype.kind == "f":
         return RegionFeatures(features=part.astype(np.float32, copy=False))

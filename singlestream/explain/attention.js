@@ -25,6 +25,10 @@ function open(example) {
   const numWords = example.words.length, numPatches = example.patches.length;
   example.toImage ??= reader(example.to_image, numWords, numPatches);
   example.toText ??= reader(example.to_text, numPatches, numWords);
+  example.says ??= Object.fromEntries((example.instruments ?? []).map(({ name, maps }) => {
+    const read = reader(maps, numWords + 1, numPatches);  // the answer is one word more
+    return [name, (query) => read(query, 0, 0)];
+  }));
   return example;
 }
 

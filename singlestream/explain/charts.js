@@ -29,6 +29,7 @@ function interval(share) {
 const SERIES = [
   { key: "model", name: "the model", colour: "var(--model)", shape: "dot" },
   { key: "no_image", name: "the model, picture taken away", colour: "var(--nopicture)", shape: "diamond" },
+  { key: "no_audio", name: "the model, sound taken away", colour: "var(--right)", shape: "diamond" },
   { key: "blind", name: "the question’s words only", colour: "var(--blind)", shape: "tick" },
   { key: "majority", name: "always the commonest answer", colour: "var(--majority)", shape: "ring" },
 ];
@@ -50,7 +51,7 @@ function resultPlot(row) {
 
 function resultTable(rows) {
   const present = SERIES.filter((s) => rows.some((row) => row[s.key]));
-  const heads = { model: "Accuracy", no_image: "No picture", blind: "Question only", majority: "Majority" };
+  const heads = { model: "Accuracy", no_image: "No picture", no_audio: "No sound", blind: "Question only", majority: "Majority" };
   const cell = (row, s) => {
     if (!row[s.key]) return element("td", {}, "–");
     const value = percent(row[s.key].value);

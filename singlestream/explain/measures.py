@@ -44,15 +44,26 @@ def fertility(weights: Float[Array, "*S Q K"], queries: Bool[Array, "*Q"]) -> Fl
 def crossing(attention: Mapping[str, Array], *, batch: Batch) -> dict[str, Float[Array, "layers H"]]:
     """`text_to_image`: the share of a word's attention that goes to the image, of each layer and head; and the reverse.
 
-    The mean over the batch's tokens that are no padding. In two streams a layer that crosses reads nothing else: 1.
+    The mean over the batch's tokens that are no padding and, of a pruned model, still there. In two streams a layer
+    that crosses reads nothing else: 1.
     """
     words, patches = jnp.asarray(batch.text.segments) > 0, jnp.asarray(batch.image.segments) > 0
-    both = (("text_to_image", text_to_image, words), ("image_to_text", image_to_text, patches))
+    num_text, there = words.shape[1], reading(attention)
+    both = (
+        ("text_to_image", text_to_image, words, slice(num_text)),
+        ("image_to_text", image_to_text, patches, slice(num_text, num_text + patches.shape[1])),
+    )
     found = {}
-    for name, block, tokens in both:
+    for name, block, tokens, part in both:
         share = block(attention, batch=batch).sum(-1)  # [layers, B, H, Q]
-        found[name] = jnp.where(tokens[:, None], share, 0).sum((1, 3)) / jnp.maximum(tokens.sum(), 1)
+        tokens = tokens & (there["self"][..., part] if "self" in there else there[name])
+        found[name] = jnp.where(tokens[:, :, None], share, 0).sum((1, 3)) / jnp.maximum(tokens.sum((1, 2)), 1)[:, None]
     return found
+
+
+def reading(attention: Mapping[str, Array]) -> dict[str, Bool[Array, "layers B Q"]]:
+    """Which queries give any weight; an image token that was pruned gives none."""
+    return {name: (weights > 0).any((2, -1)) for name, weights in attention.items()}
 
 
 def mutual(attention: Mapping[str, Array], *, batch: Batch) -> Float[Array, "layers B H T N"]:
@@ -64,16 +75,17 @@ def mutual(attention: Mapping[str, Array], *, batch: Batch) -> Float[Array, "lay
 def head_similarity(weights: Float[Array, "layers B H Q K"], queries: Bool[Array, "B Q"]) -> Float[Array, "M M"]:
     """How alike heads attend, 1 for the same weights and 0 for disjoint ones; head h of layer l is number l * H + h.
 
-    1 less the Jensen-Shannon divergence in bits, the mean over the queries that count (Clark et al. 2019, section 6,
-    whose distance is the sum).
+    1 less the Jensen-Shannon divergence in bits, the mean over the queries that count and that read anything in both
+    layers (Clark et al. 2019, section 6, whose distance is the sum).
     """
     layers, rows, heads, _, keys = weights.shape
     share = _shares(weights).swapaxes(1, 2).reshape(layers * heads, rows, -1, keys)
-    own = entropy(share)
+    own, reads = entropy(share), (share > 0).any(-1)
 
     def against(head: Array) -> Array:
         apart = entropy((share + share[head]) / 2) - (own + own[head]) / 2
-        return jnp.where(queries, apart, 0).sum((-1, -2)) / jnp.maximum(queries.sum(), 1)
+        both = queries & reads & reads[head]
+        return jnp.where(both, apart, 0).sum((-1, -2)) / jnp.maximum(both.sum((-1, -2)), 1)
 
     return 1 - jax.lax.map(against, jnp.arange(layers * heads)) / jnp.log(2.0)
 

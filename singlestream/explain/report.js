@@ -2,7 +2,7 @@
 
 const page = JSON.parse(document.getElementById("data").textContent);
 const token = page.image_token;
-const state = { example: 0, layer: "mean", head: "mean", pinned: null, filter: "all" };
+const state = { example: 0, layer: "mean", head: "mean", instrument: "", pinned: null, filter: "all" };
 if (page.pointing) Object.assign(state, { layer: page.pointing.layer, head: page.pointing.head });
 
 const view = {};
@@ -16,31 +16,50 @@ function show(focus) {
     node.setAttribute("aria-pressed", String(state.pinned.kind === "word" && state.pinned.index === i));
     node.style.removeProperty("--share");
   });
+  view.asked.classList.toggle("chosen", focus.kind === "answer");
+  view.asked.setAttribute("aria-pressed", String(state.pinned.kind === "answer"));
   view.patches.forEach((node, i) => node.classList.toggle("chosen", focus.kind === "patch" && focus.index === i));
   view.frames.forEach((frame) => frame.querySelectorAll(".box").forEach((node) => node.remove()));
   if (focus.kind === "word") showWord(example, focus.index);
+  else if (focus.kind === "answer") showAnswer(example);
   else showPatch(example, focus.index);
   drawHeads(example, focus);
 }
 
-function showWord(example, index) {
-  const word = example.words[index], weights = example.toImage(index, state.layer, state.head);
-  const best = strongest(weights), most = weights[best] || 1, sum = total(weights);
+// What a word asks of the picture: attention weights, or what the chosen instrument says.
+function asks(example, word) {
+  return state.instrument ? example.says[state.instrument](word) : example.toImage(word, state.layer, state.head);
+}
+
+function showMap(weights) {
+  const best = strongest(weights), most = weights[best] || 1;
   view.patches.forEach((node, i) => {
     node.style.setProperty("--veil", (0.88 * (1 - weights[i] / most)).toFixed(3));
     node.classList.toggle("strongest", i === best);
   });
+  return best;
+}
+
+function showAnswer(example) {
+  const weights = asks(example, example.words.length), best = showMap(weights);
+  view.saying.textContent = `What counted for “${example.predicted}” in the picture (${where()}); ` +
+    `${percent(weights[best] / (total(weights) || 1), 0)} of it at the strongest ${token}.`;
+}
+
+function showWord(example, index) {
+  const word = example.words[index], weights = asks(example, index), best = showMap(weights), sum = total(weights);
   for (const box of word.boxes) view.frames[box[0]].append(place(element("div", { class: "box" }), box));
   const target = word.boxes.length ? (word.boxes.some((box) => covers(box, example.patches[best])) ?
     ` Its strongest ${token} lies inside the true box.` : ` Its strongest ${token} lies outside the true box.`) : "";
-  view.saying.textContent = `“${word.text}” gives ${percent(sum, 0)} of its attention to the picture (${where()}), ` +
-    `${percent(weights[best], 0)} to the strongest ${token}.${target}`;
+  view.saying.textContent = (state.instrument
+    ? `What “${word.text}” asks of the picture (${where()}); ${percent(weights[best] / (sum || 1), 0)} of it at the strongest ${token}.`
+    : `“${word.text}” gives ${percent(sum, 0)} of its attention to the picture (${where()}), ${percent(weights[best], 0)} to the strongest ${token}.`) + target;
 }
 
 function showPatch(example, index) {
-  const reads = example.toText !== null;
-  const shares = reads ? example.toText(index, state.layer, state.head)
-    : Float32Array.from(example.words, (_, w) => example.toImage(w, state.layer, state.head)[index]);
+  const reads = example.toText !== null && !state.instrument;
+  let shares = reads ? example.toText(index, state.layer, state.head) : Float32Array.from(example.words, (_, w) => asks(example, w)[index]);
+  if (state.instrument) shares = shares.map((share) => share / (total(shares) || 1));
   const most = Math.max(...shares) || 1;
   view.words.forEach((node, i) => node.style.setProperty("--share", (0.6 * shares[i] / most).toFixed(3)));
   view.patches.forEach((node, i) => {
@@ -49,12 +68,13 @@ function showPatch(example, index) {
   });
   const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);
   const list = order.map((i) => `“${example.words[i].text}” ${percent(shares[i], 0)}`).join(", ");
-  view.saying.textContent = reads
-    ? `This ${token} gives ${percent(total(shares), 0)} of its attention to words (${where()}): ${list}.`
+  view.saying.textContent = state.instrument ? `The words that ask most of this ${token} (${where()}), as shares of all: ${list}.`
+    : reads ? `This ${token} gives ${percent(total(shares), 0)} of its attention to words (${where()}): ${list}.`
     : `In this model the picture reads no words. The words that look at this ${token} most (${where()}): ${list}.`;
 }
 
 function where() {
+  if (state.instrument) return state.instrument;
   const layer = state.layer === "mean" ? "mean of the layers" : `layer ${state.layer + 1}`;
   return layer + (state.head === "mean" ? ", mean of the heads" : `, head ${state.head + 1}`);
 }
@@ -62,6 +82,7 @@ function where() {
 // ---- every head at a glance ---------------------------------------------------------------------------------------
 
 function drawHeads(example, focus) {
+  view.every.hidden = focus.kind === "answer";  // heads know of words alone
   for (const { canvas, layer, head } of view.heads) {
     const pen = canvas.getContext("2d"), { width, height } = canvas;
     const weights = focus.kind === "word" ? example.toImage(focus.index, layer, head)
@@ -103,13 +124,23 @@ function choose(layer, head) {
   Object.assign(state, { layer, head });
   view.layer.value = String(layer);
   view.head.value = String(head);
+  instrument("");
+}
+
+// Layer and head are of attention weights alone, the answer of the other instruments.
+function instrument(name) {
+  state.instrument = name;
+  view.instrument.value = name;
+  view.layer.disabled = view.head.disabled = name !== "";
+  view.asked.hidden = name === "";
+  if (name === "" && state.pinned.kind === "answer") state.pinned = firstNamed(page.examples[state.example]);
   markHeads();
   show(state.pinned);
 }
 
 function markHeads() {
   for (const { button, layer, head } of view.heads) {
-    const on = (state.layer === "mean" || state.layer === layer) && (state.head === "mean" || state.head === head);
+    const on = !state.instrument && (state.layer === "mean" || state.layer === layer) && (state.head === "mean" || state.head === head);
     button.classList.toggle("on", on);
     button.setAttribute("aria-pressed", String(on));
   }
@@ -141,7 +172,9 @@ function buildPictures(example) {
     return node;
   });
   view.pictures.replaceChildren(...view.frames);
-  view.pictures.parentElement.parentElement.classList.toggle("several", example.images.length > 1);
+  const root = view.pictures.parentElement.parentElement;
+  root.classList.toggle("several", example.images.length > 1);
+  root.classList.toggle("many", example.images.length > 3);
 }
 
 // Arrow keys go to the nearest patch in their direction; one patch at a time is in the tab order.
@@ -166,7 +199,8 @@ function buildWords(example) {
   view.words = example.words.map((word, i) => watch(element("button", {
     class: "word" + (/^\[[A-Z]+\]$/.test(word.text) ? " special" : "") + (word.boxes.length ? " named" : ""), type: "button", "data-word": i,
   }, word.text), "word", i));
-  view.sentence.replaceChildren(...view.words);
+  view.asked = watch(element("button", { class: "word asked", type: "button", hidden: !state.instrument }, "the answer"), "answer", 0);
+  view.sentence.replaceChildren(...view.words, view.asked);
 }
 
 function buildAnswer(example) {
@@ -193,8 +227,16 @@ function select(index) {
     node.classList.toggle("on", i === index);
     node.setAttribute("aria-pressed", String(i === index));
   });
-  state.pinned = firstNamed(example);
+  if (state.pinned === null || state.pinned.kind !== "answer") state.pinned = firstNamed(example);
   show(state.pinned);
+}
+
+function instrumentChooser() {
+  const names = (page.examples[0].instruments ?? []).map(({ name }) => name);
+  if (!names.length) return (view.instrument = { value: "" }, null);
+  view.instrument = element("select", { id: "choose-instrument", onchange: () => instrument(view.instrument.value) },
+    element("option", { value: "" }, "attention weights"), names.map((name) => element("option", { value: name }, name)));
+  return element("label", {}, "Instrument ", view.instrument);
 }
 
 function chooser(name, count, current) {
@@ -218,14 +260,15 @@ function buildExplorer() {
   view.bars = element("div", { class: "bars" });
   view.grid = element("div", { class: "heads", role: "group", "aria-label": "Every layer and head" });
   const boxes = element("input", { type: "checkbox", checked: true, onchange: () => root.classList.toggle("nobox", !boxes.checked) });
-  const controls = element("div", { class: "controls" },
+  const controls = element("div", { class: "controls" }, instrumentChooser(),
     element("label", {}, "Layer ", chooser("layer", layers, state.layer)), element("label", {}, "Head ", chooser("head", heads, state.head)),
     page.examples.some((e) => e.words.some((word) => word.boxes.length)) ? element("label", {}, boxes, "true boxes") : null);
   const heading = page.pointing ? `Every head on this word; below each its pointing score on ${page.pointing.chosen_on}` : "Every head on this word";
+  view.every = element("div", {}, element("h3", {}, heading), view.grid);
   const root = element("div", { class: "card explorer", onpointerleave: () => show(state.pinned) },
     element("div", { class: "look" }, view.pictures, view.saying),
     element("div", { class: "side" }, element("div", { class: "question" }, view.sentence),
-      element("div", {}, view.verdict, view.bars), element("div", {}, controls, element("h3", {}, heading), view.grid)));
+      element("div", {}, view.verdict, view.bars), element("div", {}, controls, view.every)));
   return root;
 }
 
@@ -283,12 +326,14 @@ function pointingNote() {
 function build() {
   const main = document.getElementById("page");
   main.replaceChildren(...[element("header", {}, element("h1", {}, page.title), element("p", { class: "soft" }, page.subtitle)), buildKpis()].filter(Boolean));
+  if (page.notes.length) main.append(element("div", { class: "card notes" }, page.notes.map((note) => element("p", {}, note))));
   if (page.table.length) {
     main.append(section("Results", "Accuracy with its 95% interval by kind of question, beside what is reached without looking.", resultTable(page.table)));
   }
   if (page.examples.length) {
     view.explorer = buildExplorer();
-    main.append(section("Where it looks", pointingNote(), view.explorer, buildGallery()));
+    const hint = page.hint ? element("p", { class: "soft hint" }, "Every instrument and head, of a picture and a question of your own: ", element("code", {}, page.hint)) : null;
+    main.append(section("Where it looks", pointingNote(), view.explorer, buildGallery(), hint ?? []));
   }
   const charts = page.curves.map(curveChart);
   if (page.bins.length) charts.push(calibrationChart(page.bins, page.calibration_error));

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from singlestream.explain.html import pack_attention, pack_picture, to_html, to_json, write_page
+from singlestream.explain.question import Relevance
 from singlestream.explain.scores import CalibrationBin
 
 SCRIPTS = ("charts.js", "attention.js", "report.js")
@@ -39,6 +40,7 @@ class ResultRow:
     count: int
     model: Share
     no_image: Share | None = None  # the model with the picture taken away
+    no_audio: Share | None = None  # the model with the sound taken away
     blind: Share | None = None  # the question's words alone
     majority: Share | None = None
 
@@ -77,7 +79,8 @@ class Word:
 class Example:
     """One answered question. `patches` are (image, x0, y0, x1, y1) of each image token; attention is by words.
 
-    `to_text` is None where the picture reads no words (`direction="prefix"`).
+    `to_text` is None where the picture reads no words (`direction="prefix"`). `instruments` say by name what counted
+    for the answer that was predicted, image [N], and what each word asks of the picture, words [W, N]: numbers from 0.
     """
 
     id: str
@@ -91,13 +94,15 @@ class Example:
     patches: Float[np.ndarray, "N 5"]
     to_image: Float[np.ndarray, "layers H W N"]
     to_text: Float[np.ndarray, "layers H N W"] | None = None
+    instruments: Mapping[str, Relevance] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything on the page. `facts` are (name, value) lines about the run, `other` further metrics by name.
 
-    `image_token` is what the page calls one: patch or region.
+    `image_token` is what the page calls one: patch or region. `notes` are sentences that say what the page leaves out,
+    `hint` how one looks further.
     """
 
     title: str
@@ -111,6 +116,8 @@ class Report:
     curves: Sequence[Curve] = ()
     other: Sequence[tuple[str, float]] = ()
     examples: Sequence[Example] = ()
+    notes: Sequence[str] = ()
+    hint: str = ""
 
     def to_json(self) -> str:
         """The page's data, see `html.to_json`."""
@@ -137,4 +144,12 @@ def _example(example: Example, *, average: bool) -> dict[str, Any]:
     data["images"] = [pack_picture(image) for image in example.images]
     data["to_image"] = pack(example.to_image)
     data["to_text"] = None if example.to_text is None else pack(example.to_text)
+    data["instruments"] = [_instrument(name, said) for name, said in example.instruments.items()]
     return data
+
+
+def _instrument(name: str, said: Relevance) -> dict[str, Any]:
+    """The maps of the words and, as one word more, of the answer."""
+    words = np.zeros((0, said.image.size)) if said.words is None else said.words
+    maps = np.concatenate([words, said.image[None]])
+    return {"name": name.replace("_", " "), "maps": pack_attention(maps[None, None])}

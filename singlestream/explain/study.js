@@ -1,7 +1,7 @@
 // The page of one answer: instruments side by side, one head looked at closely, tables of all heads.
 
 const page = JSON.parse(document.getElementById("data").textContent);
-const token = page.image_token;
+const token = page.image_token, REGIONS = token === "region";
 const state = { word: firstSpoken(), layer: "mean", head: "mean" };
 const views = [];  // functions that draw again what depends on the state
 
@@ -13,6 +13,10 @@ function firstSpoken() {
 
 function redraw() {
   views.forEach((draw) => draw());
+}
+
+function many() {
+  return (page.images.length > 1 ? " several" : "") + (page.images.length > 3 ? " many" : "");
 }
 
 function section(title, note, ...children) {
@@ -32,12 +36,16 @@ function answerCard() {
     bar.firstChild.style.width = percent(p);
     return [element("span", { class: chosen ? "true" : "" }, answer), bar, element("span", { class: "number" }, percent(p))];
   });
-  const pictures = page.images.map((image) => element("div", { class: "picture" },
-    element("img", { src: image.src, width: image.width, height: image.height, alt: "the picture asked about" })));
+  const pictures = page.located ? page.images.map((image, i) => element("div", { class: "picture" },
+    element("img", { src: image.src, width: image.width, height: image.height,
+      alt: page.images.length > 1 ? `picture ${i + 1} of those asked about` : "the picture asked about" })))
+    : [element("p", { class: "soft" }, `The model reads ${page.patches.length} regions and knows no places of them; they are listed by their numbers.`)];
+  if (REGIONS && page.located) page.patches.forEach((box) => pictures[box[0]].append(place(element("div", { class: "outline" }), box)));
+  const heard = page.heard ? element("p", { class: "soft" }, "It also heard a sound; what of it counted is not shown.") : null;
   const verdict = page.answer === page.predicted ? `The model answers “${page.answer}”.` : `The model answers “${page.predicted}”; what speaks for “${page.answer}” is shown.`;
-  return element("div", { class: "card explorer" + (pictures.length > 1 ? " several" : "") }, element("div", { class: "pictures asked" }, pictures),
+  return element("div", { class: "card explorer" + many() }, element("div", { class: "pictures asked" }, pictures),
     element("div", { class: "side" }, element("h3", {}, "Choose a word"), words.root, element("p", { class: "verdict" }, verdict),
-      element("div", { class: "bars" }, bars)));
+      element("div", { class: "bars" }, bars), heard));
 }
 
 function instrumentCard(instrument) {
@@ -48,6 +56,22 @@ function instrumentCard(instrument) {
   const alone = instrument.words ? null : element("p", { class: "soft alone" }, "Knows of the answer alone.");
   return element("div", { class: "card instrument", "data-instrument": instrument.name },
     element("h3", {}, instrument.name), element("div", { class: "pair" }, answer.root, word.root, alone), words.root);
+}
+
+// ---- what a pruning dropped --------------------------------------------------------------------------------------
+
+function prunedSection({ method, layers, gone_after }) {
+  const all = gone_after.length, gone = { drop: "dropped", merge: "merged into others", mask: "hidden" }[method];
+  const views = layers.map((layer) => {
+    const kept = gone_after.map((after) => Number(after === 0 || after > layer)), now = gone_after.filter((after) => after === layer).length;
+    return keptView(kept, `after layer ${layer}: ${total(kept)} of ${all} left, ${now} ${gone} here`);
+  });
+  return section("What a pruning dropped", `Grey ${tokens()} are ${gone}: the layers that follow do without them, and the maps above give them what earlier layers gave.`,
+    element("div", { class: "card" }, element("div", { class: "triple pruned" }, views)));
+}
+
+function tokens() {
+  return REGIONS ? "regions" : "patches";
 }
 
 // ---- one layer and head ------------------------------------------------------------------------------------------
@@ -64,8 +88,12 @@ function closer(heads) {
     const weights = Array.from(example.toImage(state.word, state.layer, state.head)), name = `“${page.words[state.word].text}”`;
     own.update(scaled(weights), `${name} gives ${percent(total(weights), 0)} to the picture`);
     received.update(heads.coverage[state.word]);
-    document.querySelectorAll(".cell").forEach((cell) => cell.classList.toggle("on",
-      Number(cell.dataset.layer) === state.layer && Number(cell.dataset.head) === state.head));
+    reset.setAttribute("aria-pressed", String(state.layer === "mean"));
+    document.querySelectorAll("button.cell").forEach((cell) => {
+      const on = Number(cell.dataset.layer) === state.layer && Number(cell.dataset.head) === state.head;
+      cell.classList.toggle("on", on);
+      cell.setAttribute("aria-pressed", String(on));
+    });
   });
   return element("div", { class: "card close" }, element("div", { class: "controls" }, title, reset),
     element("div", { class: "triple" }, own.root, received.root, all.root), element("h3", {}, "Singular modes"), modesView(heads));
@@ -95,19 +123,21 @@ function headSections(heads) {
   const alike = heads.similarity.map(({ name, values, heads: number }) => similarityMatrix(name, values, number));
   return [
     section("Every layer and head", "Rows are layers, columns heads; a cell chooses its head. Entropy in nats is how spread the weights are; share is what goes to the other modality; " +
-      `coverage is the share of ${token === "patch" ? "patches" : "regions"} that the words read evenly; fertility is the most that one ${token} receives, in words; mutual attention is how far a word and a ${token} read each other, the most of any pair.`,
+      `coverage is the share of ${tokens()} that the words read evenly; fertility is the most that one ${token} receives, in words; mutual attention is how far a word and a ${token} read each other, the most of any pair.`,
     element("div", { class: "card tables" }, tables)),
-    section("One head", `Modes take its map apart into pairs: words and the ${token === "patch" ? "patches" : "regions"} that go together. Red words and places belong to each other as blue and bright ones do.`, closer(heads)),
+    section("One head", `Modes take its map apart into pairs: words and the ${tokens()} that go together. Red words and places belong to each other as blue and bright ones do.`, closer(heads)),
     section("How alike heads are", "1 less the Jensen-Shannon divergence of their weights; dark is alike.", element("div", { class: "card tables" }, alike)),
   ];
 }
 
 function build() {
-  const help = `Bright ${token === "patch" ? "patches" : "regions"} and blue words count most, red ones speak against the answer; each map by its own largest number. Left for the answer, right what the chosen word asks of the picture.`;
+  const much = REGIONS ? page.located ? "Regions with the strongest outlines" : "Blue regions" : "Bright patches";
+  const help = `${much} and blue words count most, red ones speak against the answer; each map by its own largest number. Left for the answer, right what the chosen word asks of the picture.`;
   document.getElementById("page").replaceChildren(
     element("header", {}, element("h1", {}, page.text), element("p", { class: "soft" }, page.title)),
     element("section", {}, answerCard()),
-    section("What counted", help, element("div", { class: "instruments" }, page.instruments.map(instrumentCard))),
+    section("What counted", help, element("div", { class: "instruments" + many() }, page.instruments.map(instrumentCard))),
+    ...(page.pruned ? [prunedSection(page.pruned)] : []),
     ...(page.heads ? headSections(page.heads) : [section("Every layer and head", "Text and image meet in no layer of this model: there is no attention to show.")]),
     element("footer", {}, "Written by singlestream; this file stands alone."));
   redraw();

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from singlestream.batch import Array, Batch
 from singlestream.explain.instruments import explain, instrument_names
-from singlestream.explain.measures import coverage, crossing, entropy, fertility, head_similarity, mutual
+from singlestream.explain.measures import coverage, crossing, entropy, fertility, head_similarity, mutual, reading
 from singlestream.explain.question import Question, Relevance
 from singlestream.model.build import AnyModel
 from singlestream.model.maps import image_to_text, text_to_image
@@ -24,12 +24,13 @@ class Looks(NamedTuple):
 
     `entropy` and `similarity` go by the names of `Encoded.attention`; the others are of words that read the image
     (`crossing` and `mutual`: and of the image that reads the words), in the layers in which the two meet. Padding is 0
-    in `coverage`, `fertility` and `mutual`, and not in the others.
+    in `coverage`, `fertility` and `mutual`, and not in the others; `reads` says which tokens a pruning has left.
     """
 
     to_image: Float[Array, "layers B H T N"]
     to_text: Float[Array, "layers B H N T"]
     entropy: dict[str, Float[Array, "layers B H Q"]]
+    reads: dict[str, Bool[Array, "layers B Q"]]
     crossing: dict[str, Float[Array, "layers H"]]
     coverage: Float[Array, "layers B H T N"]
     fertility: Float[Array, "layers B H N"]
@@ -38,10 +39,14 @@ class Looks(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What each instrument says, by its name, and the looks of attention; None where text and image never meet."""
+    """What each instrument says, by its name, and the looks of attention; None where text and image never meet.
+
+    `kept`: which image tokens were still there, by themselves, after each drop; None of a model without pruning.
+    """
 
     instruments: dict[str, Relevance]
     looks: Looks | None
+    kept: Bool[Array, "drops B N"] | None = None
 
 
 def study(model: AnyModel, question: Question) -> Study:
@@ -52,12 +57,13 @@ def study(model: AnyModel, question: Question) -> Study:
     Raises:
         BatchError: rows of several answers, or a head that gives none.
     """
-    weights = model(question.batch, attention=True).attention
+    encoded = model(question.batch, attention=True)
+    weights = encoded.attention
     assert weights is not None
     meets = all(len(each) for each in weights.values())
     names = instrument_names() if meets else WITHOUT_ATTENTION
     instruments = {name: explain(name, model, question) for name in names}
-    return Study(instruments, looks(weights, question.batch) if meets else None)
+    return Study(instruments, looks(weights, question.batch) if meets else None, encoded.extra.get("kept"))
 
 
 def looks(weights: Mapping[str, Array], batch: Batch) -> Looks:
@@ -71,6 +77,7 @@ def looks(weights: Mapping[str, Array], batch: Batch) -> Looks:
         to_image=to_image,
         to_text=image_to_text(weights, batch=batch),
         entropy={name: entropy(each) for name, each in weights.items()},
+        reads=reading(weights),
         crossing=crossing(weights, batch=batch),
         coverage=jnp.where(own, coverage(seen, queries), 0),
         fertility=fertility(seen, queries),

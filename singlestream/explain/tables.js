@@ -6,7 +6,7 @@ function heatTable(name, values, choose) {
   const cell = (value, layer, head) => {
     const share = (value - low) / (high - low || 1);
     const label = `${name}, layer ${layer + 1}, head ${head + 1}: ${value.toPrecision(3)}`;
-    const node = element(choose ? "button" : "span", { class: "cell" + (share > 0.55 ? " dark" : ""), title: label,
+    const node = element(choose ? "button" : "span", { class: "cell", title: label,
       type: choose ? "button" : null, "data-layer": layer, "data-head": head, "aria-label": label,
       onclick: () => choose && choose(layer, head) }, values[0].length > 6 ? "" : short(value));
     node.style.setProperty("--share", share.toFixed(3));

@@ -112,7 +112,7 @@ def _open(path: Path) -> tuple[Plan, dict[str, Tensor]]:
 
 
 def answer_names(plan: Plan) -> tuple[str, ...]:
-    """What the answers of the head `vqa` are called: `id2label` of config.json, else their numbers."""
+    """What the answers of the head that answers are called: `id2label` of config.json, else their numbers."""
     names = plan.settings.get("id2label") or {}
     return tuple(str(names.get(str(i), names.get(i, i))) for i in range(plan.spec.num_answers))
 

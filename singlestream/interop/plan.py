@@ -25,6 +25,7 @@ from typing import Any
 
 from singlestream.batch import Spec
 from singlestream.interop.rules import Constant, Rules, Tensor, WeightsError
+from singlestream.model.answering import answering
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
@@ -179,7 +180,8 @@ def bert_spec(vocab_size: int, heads: Mapping[str, HeadConfig]) -> Spec:
 
     One that is too small for these ids has those of `Spec`.
     """
-    num_answers = heads["vqa"].size if "vqa" in heads else 0
+    answers = answering(heads)
+    num_answers = heads[answers].size if answers else 0
     if vocab_size <= 103:
         return Spec(vocab_size=vocab_size, num_answers=num_answers)
     return Spec(

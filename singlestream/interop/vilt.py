@@ -38,6 +38,7 @@ from singlestream.interop.plan import (
     shape_of,
 )
 from singlestream.interop.rules import LINEAR, Copy, Rule, Tensor, WeightsError
+from singlestream.model.answering import answering
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
 
@@ -104,6 +105,8 @@ def _plan(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], dialect: s
         heads=heads,
         rules=join(body(config, dialect, prefix), found, constants=constants),
         settings=(settings or known) if dialect == "transformers" else {**known, **labels_in(settings)},
+        # NLVR2's two pictures each have a copy of the text beside them.
+        rows={"apart": 2} if answering(heads) == "nlvr2" else {},
     )
 
 

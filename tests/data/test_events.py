@@ -3,9 +3,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from singlestream.config import Config, ConfigError, DataConfig
-from singlestream.data.audio import log_mel, mel_filters
+from singlestream.data.audio import log_mel, mel_filters, read_sound
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
 from singlestream.data.sources import open_split
@@ -109,8 +110,41 @@ def test_a_row_holds_words_frames_and_sound():
     assert (batch.audio.segments == 1).all() and (batch.audio.part == 0).all()
     expected = log_mel(record.sound, rate=4096, hop=128, bands=16)
     np.testing.assert_array_equal(batch.audio.features[0].reshape(64, 16), expected)
-    silent = processor.batch_of([list(record.images)], [record.texts[0].text])
-    assert (silent.audio.segments == 0).all()
+    given = [record.texts[0].text] * 2
+    both = processor.batch_of([list(record.images)] * 2, given, [record.sound, None])
+    np.testing.assert_array_equal(both.audio.features[0], batch.audio.features[0])
+    assert (both.audio.segments[0] == 1).all() and (both.audio.segments[1] == 0).all()
+    with pytest.raises(DataError, match="1 sounds and 2 texts"):
+        processor.batch_of([list(record.images)] * 2, given, [None])
+
+
+def test_a_sound_comes_from_a_file_or_an_array(tmp_path):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2048) / 4096)
+    path = tmp_path / "tone.wav"
+    for kind, depth in ((np.uint8, 7), (np.int16, 15), (np.int32, 31), (np.float32, 0)):
+        whole = np.rint(tone * (1 << depth)) + 128 * (kind is np.uint8) if depth else tone
+        wavfile.write(path, 4096, whole.astype(kind))
+        np.testing.assert_allclose(read_sound(path, rate=4096), tone, atol=1 / 128)
+    wavfile.write(path, 8192, np.stack([np.repeat(tone, 2), np.zeros(4096)], -1))
+    other = read_sound(path, rate=4096)
+    assert other.shape == tone.shape and other.dtype == np.float32
+    # Two channels are one of half the strength; both rates say the same, but for half a sample's delay.
+    heard, wanted = (log_mel(each, rate=4096, hop=128, bands=16)[1:-1] for each in (2 * other, tone))
+    assert np.abs(heard - wanted).max() < 0.1
+    np.testing.assert_array_equal(read_sound(tone, rate=4096), tone.astype(np.float32))
+
+
+def test_what_is_no_sound_is_refused(tmp_path):
+    (tmp_path / "no.wav").write_text("a text")
+    for sound, message in (
+        (tmp_path / "none.wav", "none.wav: no such sound file"),
+        (tmp_path / "no.wav", r"no.wav: not a readable sound, expected a file .wav \("),
+        (np.full(3, 2.0), r"sound 4: expected an array \[S\] of floats in \[-1, 1\], 4096 samples a second"),
+        (np.zeros((3, 2)), "sound 4: expected an array"),
+        (np.zeros(3, np.int16), "sound 4: expected an array"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_sound(sound, rate=4096, name="sound 4")
 
 
 def test_audio_settings_that_do_not_go_together_are_named():

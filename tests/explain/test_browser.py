@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from singlestream.explain.report import Report
@@ -70,6 +71,27 @@ def test_layers_and_heads_can_be_chosen(browser, tmp_path):
     browser.execute_script(choose, "#choose-layer")
     browser.execute_script(choose, "#choose-head")
     assert "mean of the layers, mean of the heads" in text_of(browser, ".saying")
+
+
+def test_instruments_can_be_chosen(browser, tmp_path):
+    report = toy_report()
+    show(browser, report, tmp_path)
+    said = report.examples[0].instruments["attention_gradient"]
+    choose = "const n = document.querySelector('#choose-instrument'); n.value = arguments[0]; "
+    choose += "n.dispatchEvent(new Event('change')); return document.querySelector('#choose-head').disabled"
+    assert browser.execute_script(choose, "attention gradient") is True
+    for selector, values in (("[data-word='5']", said.words[5]), (".asked", said.image)):
+        hover(browser, selector)
+        np.testing.assert_allclose([*map(float, veils(browser))], 0.88 * (1 - values / values.max()), atol=3e-3)
+        assert "(attention gradient)" in text_of(browser, ".saying")
+    hover(browser, "[data-patch='14']")
+    assert "The words that ask most of this patch" in text_of(browser, ".saying")
+    # A head is one of attention weights, which know of no answer.
+    browser.execute_script("document.querySelector(\".head[data-layer='0'][data-head='2']\").click()")
+    assert "layer 1, head 3" in text_of(browser, ".saying")
+    assert browser.execute_script("return document.querySelector('.asked').hidden") is True
+    assert text_of(browser, ".notes") == "Something is left out." and "explain <IMAGE>" in text_of(browser, ".hint")
+    assert complaints(browser) == []
 
 
 def test_the_keyboard_reaches_words_and_patches(browser, tmp_path):

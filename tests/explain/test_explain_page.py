@@ -19,7 +19,8 @@ from singlestream.explain.instruments import explain, instrument_names
 from singlestream.explain.modes import modes
 from singlestream.explain.question import Question
 from singlestream.explain.study import WITHOUT_ATTENTION, looks, queries_of, study
-from singlestream.explained import Explained, explain_answer, tables
+from singlestream.explained import Explained, Pruned, explain_answer
+from singlestream.explained_heads import tables
 from singlestream.explained_page import page_of, write_explained
 from singlestream.model.heads import HeadConfig
 from singlestream.model.single_stream import SingleStream
@@ -174,7 +175,7 @@ def test_the_page_carries_maps_by_their_largest_number(said):
     for shown in data["instruments"]:
         image = said.instruments[shown["name"].replace(" ", "_")].image
         np.testing.assert_allclose(shown["image"], image / np.abs(image).max(), atol=1e-4)
-    regions = data_of(page_of(dataclasses.replace(said, images=(), heads=None), title=""))
+    regions = data_of(page_of(dataclasses.replace(said, images=(), heads=None, regions=True), title=""))
     assert regions["image_token"] == "region" and len(regions["images"]) == 1 and regions["heads"] is None
 
 
@@ -207,12 +208,28 @@ def test_the_page_in_a_browser(browser, said, tmp_path, width):
     assert complaints(browser) == []
 
 
-def test_a_page_without_attention_in_a_browser(browser, said, tmp_path):
+def _count(browser, selector: str) -> int:
+    return browser.execute_script("return document.querySelectorAll(arguments[0]).length", selector)
+
+
+@pytest.mark.parametrize("located", [True, False])
+def test_regions_without_attention_in_a_browser(browser, said, tmp_path, located):
+    """Their boxes on grey, or a list of their numbers; those that a pruning dropped stand apart, layer by layer."""
     instruments = {name: said.instruments[name] for name in WITHOUT_ATTENTION}
-    plain = dataclasses.replace(said, images=(), heads=None, instruments=instruments)
+    size = len(said.patches)
+    pruned = Pruned(method="merge", layers=(1, 3), gone_after=np.array([1, 3] + [0] * (size - 2)))
+    regions = dict(images=(), heads=None, regions=True, located=located, pruned=pruned, heard=True)
+    plain = dataclasses.replace(said, instruments=instruments, **regions)
     write_explained(plain, tmp_path / "page.html", title="a run")
-    open_page(browser, tmp_path / "page.html")
-    assert browser.execute_script("return document.querySelectorAll('.instrument').length") == 3
+    open_page(browser, tmp_path / "page.html", width=390)
+    assert _count(browser, ".instrument") == 3 and _count(browser, ".pruned .map") == 2
+    kind = ".region" if located else ".chip"
+    assert _count(browser, f".pruned {kind}.gone") == 3 and _count(browser, f".pruned {kind}") == 2 * size
+    assert _count(browser, f".instrument {kind}.strongest") == 4  # of three answers, and of a word by occlusion
+    assert (
+        text_of(browser, ".pruned figcaption") == f"after layer 1: {size - 1} of {size} left, 1 merged into others here"
+    )
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     assert complaints(browser) == []
 
 
@@ -235,7 +252,7 @@ def test_the_command_says_what_is_wrong(run):
     output, workdir = f"--output={run / 'wrong.html'}", f"--workdir={run / 'run'}"
     for arguments, message in (
         ((run / "picture.png", workdir, output), 'singlestream explain: "TEXT" is missing'),
-        ((run / "none.png", TEXT, workdir, output), "none.png: no such file"),
+        ((run / "none.png", f"so: {TEXT}", workdir, output), "none.png: no such file"),
         ((run / "picture.png", TEXT, output), "--workdir is missing"),
         ((run / "picture.png", TEXT, workdir, f"--output={run}"), "expected a page to write"),
         ((run / "run" / "config.json", TEXT, workdir, output), "config.json: not a readable image"),

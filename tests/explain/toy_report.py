@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from singlestream.explain.question import Relevance
 from singlestream.explain.report import Curve, Example, PointingResult, Report, ResultRow, Share, Word
 from singlestream.explain.scores import calibration, wilson_interval
 
@@ -53,6 +54,10 @@ def toy_example(rng: np.random.Generator, number: int, *, picture_reads: bool) -
         patches=patches,
         to_image=0.6 * to_image,
         to_text=rng.dirichlet(np.ones(len(words)), size=(layers, heads, len(patches))) * 0.3 if picture_reads else None,
+        instruments={
+            name: Relevance(rng.random(len(words)), rng.random(len(patches)), rng.random((len(words), len(patches))))
+            for name in ("rollout", "attention_gradient")
+        },
     )
 
 
@@ -108,5 +113,7 @@ def toy_report(*, picture_reads: bool = True, num_examples: int = 18, image_toke
             ),
         ],
         other=[("locate/accuracy", 0.981), ("vqa/loss", 0.0523)],
+        notes=["Something is left out."],
+        hint="singlestream explain <IMAGE>",
         examples=[toy_example(rng, i, picture_reads=picture_reads) for i in range(num_examples)],
     )

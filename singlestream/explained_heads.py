@@ -1,0 +1,88 @@
+"""What attention looks like by layer and head, for one answer: by words and image tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from singlestream.batch import Batch
+from singlestream.explain.measures import entropy
+from singlestream.explain.modes import Modes, modes
+from singlestream.explain.study import Looks, queries_of
+from singlestream.predict import Model
+from singlestream.words import Words
+
+NUM_MODES = 3
+OF_BOTH = ("share, image to text", "mutual attention")  # tables that are 0 where the picture reads no words
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heads:
+    """The looks of attention by layer and head, counted from 0; W words and N image tokens, no padding.
+
+    `to_text` is None where the picture reads no words. `tables` are single numbers by their names, of the heads that
+    read the image or of all; `similarity` compares all heads of one kind, as `measures.head_similarity`. `modes` are
+    those of the words that are no special tokens, of each head and of the mean of all; `coverage` and `fertility` are
+    means over layers and heads.
+    """
+
+    to_image: Float[np.ndarray, "layers H W N"]
+    to_text: Float[np.ndarray, "layers H N W"] | None
+    tables: Mapping[str, Float[np.ndarray, "layers H"]]
+    similarity: Mapping[str, Float[np.ndarray, "layers H layers H"]]
+    modes: Modes
+    mean_modes: Modes
+    coverage: Float[np.ndarray, "W N"]
+    fertility: Float[np.ndarray, " N"]
+
+
+def heads_of(model: Model, batch: Batch, found: Looks, words: Words) -> Heads:
+    """A word looks where its pieces look on average; a patch gives a word what it gives to all of its pieces."""
+    seen = slice(int((np.asarray(batch.image.segments)[0] > 0).sum()))
+    to_image = words.mean @ found.to_image[:, 0, :, :, seen]
+    reads = model.config.model.inputs.picture_reads_text
+    return Heads(
+        to_image=to_image,
+        to_text=found.to_text[:, 0, :, seen] @ words.total.T if reads else None,
+        tables={name: each for name, each in tables(found, batch).items() if reads or name not in OF_BOTH},
+        similarity={
+            name: found.similarity[name].reshape(2 * (spread.shape[0], spread.shape[2]))
+            for name, spread in found.entropy.items()
+        },
+        modes=_modes(to_image, words.special),
+        mean_modes=_modes(to_image.mean((0, 1)), words.special),
+        coverage=words.mean @ found.coverage[:, 0, :, :, seen].mean((0, 1)),
+        fertility=found.fertility[:, 0, :, seen].mean((0, 1)),
+    )
+
+
+def _modes(maps: Float[np.ndarray, "*S W N"], special: Bool[np.ndarray, " W"]) -> Modes:
+    own = np.broadcast_to(~special[:, None], maps.shape[-2:])
+    return Modes(*map(np.asarray, modes(maps, own, min(NUM_MODES, *own.shape))))
+
+
+def tables(found: Looks, batch: Batch) -> dict[str, Float[np.ndarray, "layers H"]]:
+    """One number a layer and head of the first row, by what it says.
+
+    Entropies in nats are means over the queries of a kind, without those that were pruned; coverage is the number of
+    image tokens that the words read evenly (exp of the entropy of fertility) as a share of them; fertility and mutual
+    attention are the largest.
+    """
+    num_text = batch.text.ids.shape[1]
+    found_tables = {}
+    for name, each in found.entropy.items():
+        counted = np.asarray(queries_of(name, batch, each.shape[-1]))[0]
+        sides = {"words": slice(num_text), "image": slice(num_text, None)} if name == "self" else {name: slice(None)}
+        for side, part in sides.items():
+            kind = f"entropy, {side.replace('_', ' ')}"
+            there = (found.reads[name][:, 0] & counted)[:, None, part]
+            found_tables[kind] = (each[:, 0, :, part] * there).sum(-1) / np.maximum(there.sum(-1), 1)
+    found_tables |= {f"share, {name.replace('_', ' ')}": share for name, share in found.crossing.items()}
+    fertility = found.fertility[:, 0][..., np.asarray(batch.image.segments)[0] > 0]
+    found_tables["coverage"] = np.exp(np.asarray(entropy(fertility))) / fertility.shape[-1]
+    found_tables["fertility"] = fertility.max(-1)
+    found_tables["mutual attention"] = found.mutual[:, 0].max((-1, -2))
+    return found_tables
