@@ -5,8 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from singlestream.model.attention.config import AttentionConfig, check_selection
-from singlestream.model.directions import DIRECTIONS, check_direction, check_pooling, picture_reads_text, words_meet
+from singlestream.model.attention.config import AttentionConfig, check_kind
+from singlestream.model.directions import (
+    DIRECTIONS,
+    check_direction,
+    check_pooling,
+    picture_reads_text,
+    reads_within,
+    words_meet,
+)
 from singlestream.model.encoders import encoder_names
 from singlestream.model.fusion_checks import check_fusion
 from singlestream.model.joins import join_names
@@ -154,10 +161,11 @@ class ModelConfig:
                 f"{self.late_layers}: the decoder reads a picture that was encoded without a text"
             )
         self._check_image()
-        check_selection(
+        check_kind(
             self.attention,
             image_stem=self.image_stem,
             direction=self.direction,
+            within=reads_within(self),
             decoder_layers=self.decoder_layers,
         )
         check_direction(self)

@@ -29,6 +29,15 @@ def words_meet(config: Any) -> bool:
     return config.direction in ("full", "prefix", "bottleneck")
 
 
+def reads_within(config: Any) -> bool:
+    """Whether in some layer a token reads others of its own modality."""
+    if "transformer" in (config.text_encoder, config.image_encoder):
+        return True
+    if config.direction == "multi_hop":
+        return config.hops < config.num_layers
+    return config.direction not in ONLY_ACROSS
+
+
 def text_reads_picture(config: Any) -> bool:
     """Whether anything of a picture reaches its text by the layers on both."""
     if config.direction == "bottleneck":  # first into the bottlenecks, then out of them

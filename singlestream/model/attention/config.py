@@ -24,6 +24,9 @@ READS: dict[str, tuple[str, ...]] = {
     "windows": ("multi_scale",),
 }
 
+# Scaled dot products of all that is visible.
+PLAIN = {"score": "scaled_dot", "selection": "soft", "relative": "none", "head_scale": False}
+
 TURNED = ("cosine", "dot", "scaled_dot")  # scores that are the same where query and key are turned by one angle
 
 
@@ -57,23 +60,16 @@ class AttentionConfig:
                 "turned queries and keys tell their distance, and not both places, only in a score that stays the "
                 f"same where both turn alike, which is one of {', '.join(TURNED)}"
             )
+        object.__setattr__(self, "windows", tuple(self.windows))
+        self._check_read()
         self._check_selection()
 
     @property
     def plain(self) -> bool:
         """Whether it is scaled dot-product attention to every visible key, as published models have it."""
-        return (self.score, self.selection, self.relative, self.head_scale) == ("scaled_dot", "soft", "none", False)
+        return all(getattr(self, name) == value for name, value in PLAIN.items())
 
     def _check_selection(self) -> None:
-        object.__setattr__(self, "windows", tuple(self.windows))
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, selections in READS.items():
-            if getattr(self, name) != defaults[name] and self.selection not in selections:
-                raise ValueError(
-                    f"config.model.attention.{name}={getattr(self, name)!r} does not go with config.model.attention."
-                    f"selection={self.selection!r}, which does not read it: {' and '.join(selections)} "
-                    f"{'does' if len(selections) == 1 else 'do'}"
-                )
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"config.model.attention.temperature={self.temperature}: must be above 0")
         if not (0 < self.keep < 1 or self.keep == self.keep // 1 >= 1):
@@ -88,20 +84,48 @@ class AttentionConfig:
                 f"config.model.attention.windows={self.windows}: must hold at least one window, each 0 or more"
             )
 
+    def _check_read(self) -> None:
+        """What nothing reads is refused: whoever set it expects something of it."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, selections in READS.items():
+            if getattr(self, name) != defaults[name] and self.selection not in selections:
+                raise ValueError(
+                    f"config.model.attention.{name}={getattr(self, name)!r} does not go with config.model.attention."
+                    f"selection={self.selection!r}, which does not read it: {' and '.join(selections)} "
+                    f"{'does' if len(selections) == 1 else 'do'}"
+                )
+        if self.selection == "graph" and self.graph != "learned" and self.window != defaults["window"]:
+            raise ValueError(
+                f"config.model.attention.window={self.window} does not go with config.model.attention.graph="
+                f"{self.graph!r}, which does not read it: 'learned' does"
+            )
+        for name, value in PLAIN.items():
+            if self.implementation == "plain" and getattr(self, name) != value:
+                raise ValueError(
+                    f"config.model.attention.implementation='plain' does not go with config.model.attention.{name}="
+                    f"{getattr(self, name)!r}: there is a choice only for scaled dot products of all that is visible, "
+                    "leave it 'auto'"
+                )
 
-def check_selection(attention: AttentionConfig, *, image_stem: str, direction: str, decoder_layers: int) -> None:
-    """Raises ValueError, one sentence that names both keys, where the selection does not go with the model."""
+
+def check_kind(
+    attention: AttentionConfig, *, image_stem: str, direction: str, within: bool, decoder_layers: int
+) -> None:
+    """Raises ValueError, one sentence that names both keys, where the kind does not go with the model.
+
+    `within`: whether in some layer a token reads others of its own modality.
+    """
     name = f"config.model.attention.selection={attention.selection!r}"
     graph = f"config.model.attention.graph={attention.graph!r}"
     of_places = attention.selection in ("local", "multi_scale")
-    if attention.selection == "graph" and attention.graph != "edges":
-        of_places, name = True, graph
+    if attention.selection == "graph":
+        of_places, name = attention.graph != "edges", graph
     if of_places and image_stem == "regions":
         raise ValueError(
             f"{name} does not go with config.model.image_stem='regions' (or with two streams, which read regions): "
             "it goes by rows and columns of patches, which regions have not"
         )
-    if attention.selection == "graph" and attention.graph == "edges" and decoder_layers:
+    if name == graph and attention.graph == "edges" and decoder_layers:
         raise ValueError(
             f"{graph} does not go with config.model.decoder_layers={decoder_layers}: the edges number the "
             "tokens of text and image together, which the decoder does not read as one sequence"
@@ -111,3 +135,17 @@ def check_selection(attention: AttentionConfig, *, image_stem: str, direction: s
             f"{name} does not go with config.model.direction='causal', nor with config.model.decoder_layers: a block "
             "of queries chooses what it reads together, so that a word's choice would hang on later words"
         )
+    if not within:
+        _check_across(attention, name, direction)
+
+
+def _check_across(attention: AttentionConfig, name: str, direction: str) -> None:
+    """Distances and edges are those of tokens of one modality; a learned graph still tells these from the others."""
+    if attention.relative == "rope":
+        name = "config.model.attention.relative='rope'"
+    elif attention.selection not in ("local", "multi_scale", "graph") or attention.graph == "learned":
+        return
+    raise ValueError(
+        f"{name} does not go with config.model.direction={direction!r}: no token reads another one of its own "
+        "modality, and between modalities it changes nothing"
+    )
