@@ -33,11 +33,13 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 1000
     if variant == "no_locate":
         config.objectives = {"vqa": 1.0}
+    elif variant == "no_word":
+        config.objective_options = {"locate": {"word": 0.0}}
     elif variant == "no_where":
         config.data.kinds = KINDS
     elif variant == "align":
         config.objectives = {**config.objectives, "align": 1.0}
         config.objective_options = {"align": {"layer": 3}}
     elif variant:
-        raise ValueError(f"configs/scenes_vqa.py:{variant}: the variants are align, no_locate and no_where")
+        raise ValueError(f"configs/scenes_vqa.py:{variant}: the variants are align, no_locate, no_where and no_word")
     return config
