@@ -75,20 +75,33 @@ def attention_of(way: str) -> Any:
     return in_turn if way == REFERENCE else lambda q, k, v, sees: module(q, k, v, sees)[0]
 
 
-def measure(way: str, length: int, backward: bool, rounds: int) -> dict[str, float]:
-    attend = attention_of(way)
+def compiled_of(way: str, length: int, backward: bool) -> tuple[Any, list[Any]]:
+    """The compiled program of a way, and what it is called with."""
+    read = attention_of(way)
+    known, tree = jax.tree.flatten(who(length))  # no constant: what is made of it is part of the work
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array, *known: jax.Array) -> jax.Array:
+        return read(q, k, v, jax.tree.unflatten(tree, known))
+
     rng = np.random.default_rng(0)
     inputs = [jax.device_put(rng.normal(size=(1, length, HEADS, SIZE)).astype(np.float32)) for _ in range(3)]
-    inputs.append(who(length))  # no constant: what is made of it is part of the work
+    inputs += known
     gradients = jax.grad(lambda *x: jnp.sin(attend(*x)).sum(), argnums=(0, 1, 2))
-    compiled = jax.jit(gradients if backward else attend).lower(*inputs).compile()
+    return jax.jit(gradients if backward else attend).lower(*inputs).compile(), inputs
+
+
+def processor_time(compiled: Any, inputs: list[Any]) -> float:
+    """Seconds of one call, of all threads."""
+    start = time.process_time()
+    jax.block_until_ready(compiled(*inputs))
+    return time.process_time() - start
+
+
+def measure(way: str, length: int, backward: bool, rounds: int) -> dict[str, float]:
+    compiled, inputs = compiled_of(way, length, backward)
     planned = compiled.memory_analysis().temp_size_in_bytes
     _, memory = measured(lambda: jax.block_until_ready(compiled(*inputs)))
-    seconds = []
-    for _ in range(rounds):
-        start = time.process_time()
-        jax.block_until_ready(compiled(*inputs))
-        seconds.append(time.process_time() - start)
+    seconds = [processor_time(compiled, inputs) for _ in range(rounds)]
     return {"seconds": min(seconds), "added": memory["own"] / MIB, "planned": planned / MIB}
 
 

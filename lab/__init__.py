@@ -18,5 +18,6 @@ and, where it trains models,
     def run(seed: int, arm: str) -> Result                  one training run: one row of the file
     SEEDS = (0, 1, 2)                                       instead of 0 to 4
 
-`judge` and `draw` of such an experiment get, of each seed, {arm: Result}. A result holds numbers and lists of numbers.
+`judge` and `draw` of such an experiment get, of each seed, {arm: Result}. What they learn from is `lab/pairs.py`, what
+they train `lab/small.py`. A result holds numbers and lists of numbers.
 """

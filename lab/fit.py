@@ -17,13 +17,19 @@ def descend(
     Returns:
         The parameters at the end, and the loss before each step [steps].
     """
-    optimizer = optax.adam(rate)
+    return descend_over(loss, params, jax.random.split(key, steps), optax.adam(rate))
 
-    def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
+
+def descend_over(
+    loss: Callable[[Any, Any], jax.Array], params: Any, each: Any, optimizer: optax.GradientTransformation
+) -> tuple[Any, jax.Array]:
+    """A step on `loss(params, x)` for each x of `each`: arrays with a leading axis of steps."""
+
+    def step(carry: tuple[Any, Any], x: Any) -> tuple[tuple[Any, Any], jax.Array]:
         params, state = carry
-        value, gradient = jax.value_and_grad(loss)(params, key)
+        value, gradient = jax.value_and_grad(loss)(params, x)
         change, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, change), state), value
 
-    (params, _), values = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, steps))
+    (params, _), values = jax.lax.scan(step, (params, optimizer.init(params)), each)
     return params, values
