@@ -15,7 +15,10 @@ Refuted if: with 6 of 12 tokens `whole` answers more than 2 points less than wit
 than 95%, or with 3 tokens in less than 50%, or `half` answers less than 95% with 6. What is right with one token beyond
 what is kept, and guesses for the rest, is told: the first layer may have read it before it went.
 
-Seen: not yet run.
+Seen: as claimed, and further: every question is answered right with one token of twelve, for the named thing is always
+the one kept. That is an easy question, one word and one thing. Grounding does not fall, it rises: the second layer's
+best head points at the named thing in 0.31 of the questions with all tokens (0.21 to 0.42) and in 0.59 with three; with
+fewer tokens there are fewer to be wrong about.
 """
 
 from __future__ import annotations

@@ -89,5 +89,5 @@ def draw(results: Sequence[dict[str, Result]], axes: Axes) -> None:
         points = [r["together"][name] for r in results]
         axes.plot([place] * len(points), points, "o", color="#047857", label="pointing" if place else None)
     axes.axhline(1 / 4, color="#047857", linestyle="--", linewidth=1, label="pointing at random")
-    axes.set(xlabel="step", ylim=(0, 1.02))
-    axes.legend()
+    axes.set(xlabel="step", ylim=(0, 1.8))
+    axes.legend(loc="center right")
