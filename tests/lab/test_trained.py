@@ -15,13 +15,8 @@ from lab.experiment import find, load, passed
 
 RUNS = rows.read(Path(__file__).with_name("trained.jsonl"))  # of the page: runs/lab.jsonl, kept
 PAGE = Path(__file__).parents[2] / "docs" / "theory.md"
-TRAINED = [
-    number
-    for number in find()
-    if (experiment := load(number)).arms
-    and all((number, seed, arm) in RUNS for seed in experiment.seeds for arm in experiment.arms)
-]
-REFUTED = ()  # claims that fail as they stand: see docs/theory.md
+TRAINED = [number for number in find() if load(number).arms]
+REFUTED = (20, 21, 22)  # claims that fail as they stand: see docs/theory.md
 
 
 @functools.cache
