@@ -180,7 +180,7 @@ def test_the_page_of_three_pictures_in_a_browser(browser, trained):
     assert [i for i, veil in enumerate(veils(browser)) if float(veil) == 0] == [62]
     assert "This patch gives" in text_of(browser, ".saying")
     shares = browser.execute_script(
-        "return [...document.querySelectorAll('.word')].map((n) => +n.style.getPropertyValue('--share'))"
+        "return [...document.querySelectorAll('[data-word]')].map((n) => +n.style.getPropertyValue('--share'))"
     )
     reads = unpack(example["to_text"], 75, len(example["words"]))[:, :, 62].mean((0, 1))
     np.testing.assert_allclose(shares, 0.6 * reads / reads.max(), atol=0.001)

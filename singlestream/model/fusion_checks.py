@@ -28,6 +28,13 @@ def check_fusion(config: Any) -> None:
             f"{config.text_encoder!r}) and config.model.image_encoder (here {config.image_encoder!r}): nothing else "
             "would read a text or a picture"
         )
+    attends = config.num_layers or config.decoder_layers or "transformer" in (config.text_encoder, config.image_encoder)
+    if not attends and config.attention != type(config.attention)():
+        raise ValueError(
+            "config.model.attention is set and nothing reads it: config.model.num_layers=0, and neither config.model."
+            f"text_encoder={config.text_encoder!r} nor config.model.image_encoder={config.image_encoder!r} attends; "
+            "leave it out"
+        )
     if config.text_encoder == "lstm" and config.width % 2:
         raise ValueError(
             f"config.model.width={config.width} is odd: config.model.text_encoder='lstm' has half of it from each side"

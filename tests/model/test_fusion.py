@@ -12,6 +12,7 @@ from flax import nnx
 
 from singlestream.batch import EXTRA, IMAGE, TEXT, Patches, Text, make_batch
 from singlestream.config import Config, ConfigError, DataConfig
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.block import Block
 from singlestream.model.channel_gate import ChannelGate
 from singlestream.model.config import CHOICES, ModelConfig
@@ -295,6 +296,16 @@ def test_what_is_refused_names_two_keys_and_what_is_not_builds():
     assert len(done) > 90
 
 
+OLDER = {
+    "text_encoder": "lstm",
+    "text_layers": 1,
+    "image_encoder": "cnn",
+    "image_layers": 1,
+    "num_layers": 0,
+    "join": "sum",
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -312,6 +323,7 @@ def test_what_is_refused_names_two_keys_and_what_is_not_builds():
         ({"direction": "prefix", "image_cls": True}, "have no class token of their own"),
         ({"direction": "causal", "text_encoder": "lstm", "text_layers": 1}, "it reads a text from both sides"),
         ({"num_layers": 0, "join": "sum"}, "num_layers=0 is late fusion, which needs config.model.text_encoder"),
+        ({**OLDER, "attention": AttentionConfig(score="cosine")}, "attention is set and nothing reads it"),
         ({"text_encoder": "lstm"}, "text_layers=0: an encoder needs at least 1 layer"),
         ({"image_layers": 1}, "image_encoder='none' with config.model.image_layers=1"),
         ({"late_layers": 1, "text_encoder": "lstm", "text_layers": 1}, "choose one"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from singlestream.batch import IMAGE, TEXT, BatchError
+from singlestream.batch import EXTRA, IMAGE, TEXT, BatchError
 from singlestream.model.attention import turns
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.module import Attention
@@ -408,18 +408,34 @@ def test_edges_come_with_the_batch():
     config = replace(CONFIG, attention=AttentionConfig(selection="graph", graph="edges"))
     batch = random_batch(0, rows=1)
     model = nnx.eval_shape(lambda: SingleStream(config, SPEC, rngs=nnx.Rngs(0)))
+    modality = np.array([[TEXT] * 5 + [IMAGE] * 6], np.int32)
 
     def seen(**targets):
         given = batch.replace(targets=targets)
         stream = nnx.eval_shape(lambda model: model.embed(given), model)
-        return model.sees(given, jax.tree.map(lambda x: np.ones(x.shape, x.dtype), stream))
+        stream = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), stream)
+        return model.sees(given, dataclasses.replace(stream, modality=modality))
 
     with pytest.raises(BatchError, match=r"reads int32\[1, any, 2\].*there are none"):
         seen()
     with pytest.raises(BatchError, match=r"got int64\[1, 2\]"):
         seen(edges=np.zeros((1, 2), np.int64))
     found = np.asarray(joined(seen(edges=np.array([[[5, 7], [-1, -1]]], np.int32))))
-    assert np.argwhere(found[0] & ~np.eye(11, dtype=bool)).tolist() == [[5, 7], [7, 5]]
+    across = modality[0][:, None] != modality[0]
+    assert found[0][across].all()
+    assert np.argwhere(found[0] & ~across & ~np.eye(11, dtype=bool)).tolist() == [[5, 7], [7, 5]]
+
+
+def test_edges_cut_off_no_class_token_and_no_bottleneck():
+    """Which no edge can name: two patches without an edge are joined to it, and not to each other."""
+    modality = np.array([[IMAGE, IMAGE, IMAGE, EXTRA, EXTRA]], np.int32)
+    where = np.array([[[-1] * 3, [0, 0, 0], [0, 0, 1], [-1] * 3, [-1] * 3]], np.int32)
+    ones, numbers = np.ones((1, 5), np.int32), np.arange(5, dtype=np.int32)[None]
+    edges = np.full((1, 1, 2), -1, np.int32)
+    sees = Visibility(
+        segments=ones, part=0 * ones, modality=modality, where=where, token=numbers, edges=edges, examples=1
+    )
+    assert np.argwhere(~np.asarray(joined(sees))[0]).tolist() == [[1, 2], [2, 1]]
 
 
 @pytest.mark.parametrize(

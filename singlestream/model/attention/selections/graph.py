@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import Array
+from singlestream.batch import EXTRA, IMAGE, Array
 from singlestream.model.attention.apart import apart
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.whole import Softmax
@@ -22,7 +22,7 @@ from singlestream.model.visibility import Visibility
 def joined(visibility: Visibility) -> Bool[Array, "B Q K"]:
     """True where an edge of `visibility.edges` joins query and key, in either direction, or they are one token.
 
-    And, of two modalities, always.
+    Two modalities always are, and so is what edges do not number, a picture's class token or a bottleneck, with all.
     """
     if visibility.edges is None:
         raise ValueError("config.model.attention.graph='edges' does not go with texts written word by word: no edges")
@@ -34,7 +34,16 @@ def joined(visibility: Visibility) -> Bool[Array, "B Q K"]:
         start, end = ((x == y[:, None]).astype(kind) for x, y in ((one, tokens), (other, read)))
         found += jnp.einsum("beq,bek->bqk", start, end)
     own = tokens[:, :, None] == read[:, None]
-    return (found > 0) | own | (visibility.modality[:, :, None] != visibility.read.modality[:, None])
+    across = visibility.modality[:, :, None] != visibility.read.modality[:, None]
+    return (found > 0) | own | across | _added(visibility)[:, :, None] | _added(visibility.read)[:, None]
+
+
+def _added(tokens: Visibility) -> Bool[Array, "B L"]:
+    """The tokens that a model puts beside words, patches and regions."""
+    added = tokens.modality == EXTRA
+    if tokens.where is None:
+        return added
+    return added | ((tokens.modality == IMAGE) & (tokens.where[..., 0] < 0))
 
 
 def pair_numbers(visibility: Visibility, window: int) -> Int32[Array, "B Q K"]:
