@@ -17,7 +17,8 @@ without, 0.946 without "where", chance 0.073.
 With a head that is taught to point (`objectives/align.py`: its attention at a naming word goes to what the word names),
 1,000 steps from a run of quickstart.py, RUN:
     python train.py --config=configs/scenes_vqa.py:align --workdir=runs/align --config.init=RUN
-Expected: pointing of 0.97 or more; not measured yet.
+Expected: seed 0, from a quickstart's run (of an earlier layout, so that its modality embeddings began anew),
+2026-11-22: pointing 0.997 (0.995-0.998) on test and 0.9995 on test_composition; accuracy 0.986 and 0.975.
 With patches named as by a detector, and words by nobody:
     python train.py --config=configs/scenes_vqa.py:no_word --workdir=runs/no_word
 Expected: not measured yet.
