@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from singlestream.batch import Array, Batch
+from singlestream.model.directions import check_call
 from singlestream.model.heads import HeadConfig
 from singlestream.model.pooling import tokens_of
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.objectives import base
 
 Options = base.NoOptions
+DIRECTION = "causal"
 
 
 class Objective(base.Objective):
@@ -24,16 +26,16 @@ class Objective(base.Objective):
     def heads(self, config, spec):
         if isinstance(config, TwoStreamConfig) or config.late_layers:
             raise ValueError("prefix_lm needs a single stream whose every layer reads the picture (late_layers=0)")
-        for name, off in (("text_encoder", "none"), ("channel_gate", 0)):
-            if getattr(config, name) != off:
-                raise ValueError(
-                    f"prefix_lm does not go with config.model.{name}={getattr(config, name)!r}, which looks at a "
-                    "text as a whole, where it is written word by word"
-                )
+        if config.channel_gate:
+            raise ValueError(
+                f"prefix_lm does not go with config.model.channel_gate={config.channel_gate}, which looks at a text as "
+                "a whole, where it is written word by word"
+            )
+        check_call(config, DIRECTION)
         return {"prefix_lm": HeadConfig(kind="vocabulary", size=spec.vocab_size, source="text")}
 
     def loss(self, encode, heads, batch, spec, key, state):
-        return next_tokens(heads["prefix_lm"](encode(batch, direction="causal")), batch), state
+        return next_tokens(heads["prefix_lm"](encode(batch, direction=DIRECTION)), batch), state
 
 
 def next_tokens(logits: Float[Array, "B T V"], batch: Batch) -> base.Metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from flax import nnx
 
 from singlestream.batch import Encoded, Text, make_batch
+from singlestream.model.pruning.config import PruningConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.objectives.total import total_loss
 from tests.model.toy import CONFIG, SPEC, pack, random_batch
@@ -107,3 +109,17 @@ def test_the_gradient_is_that_of_differences():
 def test_models_that_cannot_are_refused():
     with pytest.raises(ValueError, match="config.objectives.prefix_lm: prefix_lm needs a single stream"):
         build({"prefix_lm": 1.0}, model=TwoStreamConfig())
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"pruning": PruningConfig(keep=0.5)}, "pruning does not go with direction='causal'"),
+        ({"text_encoder": "lstm", "text_layers": 1}, "text_encoder='lstm' does not go with direction='causal'"),
+        ({"channel_gate": 1}, "channel_gate=1, which looks at a text as a whole"),
+    ],
+)
+def test_settings_that_read_a_text_as_a_whole_are_refused(settings, why):
+    config = dataclasses.replace(MODEL, **settings)
+    with pytest.raises(ValueError, match=f"config.objectives.prefix_lm: .*{re.escape(why)}"):
+        build({"prefix_lm": 1.0}, model=config)

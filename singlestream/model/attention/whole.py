@@ -16,47 +16,25 @@ from singlestream.model.attention.plain import Scores, weigh
 from singlestream.model.visibility import Visibility
 
 
-class Softmax(nnx.Module):
-    """Softmax over the keys that `see` leaves; without more, every visible one, and no parameters."""
+class Whole(nnx.Module):
+    """A selection without parameters to which every score is computed; `apply` reads by them."""
 
     draws: ClassVar = False
 
     def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         pass
 
-    def see(
-        self, scores: Float[Array, "B H Q K"], visibility: Visibility
-    ) -> tuple[Float[Array, "B H Q K"], Bool[Array, "B Q K"]]:
-        """The scores, and which keys are read."""
-        return scores, visibility.mask()
-
-    def __call__(
+    def apply(
         self,
-        scores: Scores,
-        q: Float[Array, "B H Q C"],
-        k: Float[Array, "B H K C"],
+        scores: Float[Array, "B H Q K"],
         v: Float[Array, "B H K C"],
         visibility: Visibility,
         *,
-        rate: float = 0.0,
-        key: jax.Array | None = None,
-        weights: bool = False,
+        rate: float,
+        key: jax.Array | None,
+        weights: bool,
     ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
-        found, mask = self.see(scores(q, k, visibility), visibility)
-        return weigh(found, v, mask[:, None], rate=rate, key=key, weights=weights)
-
-
-class OneKey(nnx.Module):
-    """One key a query, by the weights that `choose` gives; no parameters."""
-
-    draws: ClassVar = False
-    straight: ClassVar = True  # whether what is read has the gradient of the weights; if not, they alone have it
-
-    def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        pass
-
-    def choose(self, scores: Float[Array, "B H Q K"], mask: Mask, *, key: jax.Array | None) -> Float[Array, "B H Q K"]:
-        """1 at the chosen key, with the gradient that the scores get; `key` is of what is drawn."""
+        """What each query reads and, if asked for, the weights with which; the rest as `__call__` has it."""
         raise NotImplementedError
 
     def __call__(
@@ -71,8 +49,35 @@ class OneKey(nnx.Module):
         key: jax.Array | None = None,
         weights: bool = False,
     ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
+        return self.apply(scores(q, k, visibility), v, visibility, rate=rate, key=key, weights=weights)
+
+
+class Softmax(Whole):
+    """Softmax over the keys that `see` leaves; without more, every visible one."""
+
+    def see(
+        self, scores: Float[Array, "B H Q K"], visibility: Visibility
+    ) -> tuple[Float[Array, "B H Q K"], Bool[Array, "B Q K"]]:
+        """The scores, and which keys are read."""
+        return scores, visibility.mask()
+
+    def apply(self, scores, v, visibility, *, rate, key, weights):
+        found, mask = self.see(scores, visibility)
+        return weigh(found, v, mask[:, None], rate=rate, key=key, weights=weights)
+
+
+class OneKey(Whole):
+    """One key a query, by the weights that `choose` gives."""
+
+    straight: ClassVar = True  # whether what is read has the gradient of the weights; if not, they alone have it
+
+    def choose(self, scores: Float[Array, "B H Q K"], mask: Mask, *, key: jax.Array | None) -> Float[Array, "B H Q K"]:
+        """1 at the chosen key, with the gradient that the scores get; `key` is of what is drawn."""
+        raise NotImplementedError
+
+    def apply(self, scores, v, visibility, *, rate, key, weights):
         draw, noise = halves(key)
-        chosen = self.choose(scores(q, k, visibility), visibility.mask()[:, None], key=draw)
+        chosen = self.choose(scores, visibility.mask()[:, None], key=draw)
         out, applied = read(chosen if self.straight else jax.lax.stop_gradient(chosen), v, rate=rate, key=noise)
         if not self.straight:
             # What is dropped of the weights is not read; the others' gradients are as they were.
