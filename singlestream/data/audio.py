@@ -7,9 +7,8 @@ import os
 import warnings
 
 import numpy as np
+import scipy  # its parts are read when they are first used: `scipy.signal` takes a third of a program's start
 from jaxtyping import Float
-from scipy.io import wavfile
-from scipy.signal import ShortTimeFFT, get_window, resample_poly
 
 from singlestream.config import DataConfig, ModelConfig
 from singlestream.data.record import DataError, Record
@@ -39,12 +38,12 @@ def read_sound(sound: Sound, *, rate: int, name: str = "the sound") -> Float[np.
         raise DataError(f"{os.fspath(sound)}: no such sound file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # parts of the file that hold no sound
-            own, samples = wavfile.read(sound)
+            warnings.simplefilter("ignore", scipy.io.wavfile.WavFileWarning)  # parts of the file that hold no sound
+            own, samples = scipy.io.wavfile.read(sound)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{os.fspath(sound)}: not a readable sound, expected a file .wav ({error})") from error
     found = _unit(samples).reshape(len(samples), -1).mean(1)
-    return (found if own == rate else np.clip(resample_poly(found, rate, own), -1, 1)).astype(np.float32)
+    return (found if own == rate else np.clip(scipy.signal.resample_poly(found, rate, own), -1, 1)).astype(np.float32)
 
 
 def _unit(samples: np.ndarray) -> np.ndarray:
@@ -80,8 +79,9 @@ def log_mel(sound: Float[np.ndarray, " S"], *, rate: int, hop: int, bands: int) 
 
 
 @functools.cache
-def _transform(rate: int, hop: int) -> ShortTimeFFT:
-    return ShortTimeFFT(get_window("hann", 2 * hop), hop, fs=rate, scale_to="magnitude")
+def _transform(rate: int, hop: int) -> scipy.signal.ShortTimeFFT:
+    window = scipy.signal.get_window("hann", 2 * hop)
+    return scipy.signal.ShortTimeFFT(window, hop, fs=rate, scale_to="magnitude")
 
 
 _filters = functools.cache(mel_filters)

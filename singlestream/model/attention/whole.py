@@ -15,6 +15,10 @@ from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.plain import Scores, weigh
 from singlestream.model.visibility import Visibility
 
+PerKey = Float[Array, "B H Q K"]
+Values = Float[Array, "B H _ C"]
+Key = jax.Array | None  # of what is drawn
+
 
 class Whole(nnx.Module):
     """A selection without parameters to which every score is computed; `apply` reads by them."""
@@ -25,15 +29,8 @@ class Whole(nnx.Module):
         pass
 
     def apply(
-        self,
-        scores: Float[Array, "B H Q K"],
-        v: Float[Array, "B H K C"],
-        visibility: Visibility,
-        *,
-        rate: float,
-        key: jax.Array | None,
-        weights: bool,
-    ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
+        self, scores: PerKey, v: Values, visibility: Visibility, *, rate: float, key: Key, weights: bool
+    ) -> tuple[Values, PerKey | None]:
         """What each query reads and, if asked for, the weights with which; the rest as `__call__` has it."""
         raise NotImplementedError
 
@@ -55,13 +52,13 @@ class Whole(nnx.Module):
 class Softmax(Whole):
     """Softmax over the keys that `see` leaves; without more, every visible one."""
 
-    def see(
-        self, scores: Float[Array, "B H Q K"], visibility: Visibility
-    ) -> tuple[Float[Array, "B H Q K"], Bool[Array, "B Q K"]]:
+    def see(self, scores: PerKey, visibility: Visibility) -> tuple[PerKey, Bool[Array, "B Q K"]]:
         """The scores, and which keys are read."""
         return scores, visibility.mask()
 
-    def apply(self, scores, v, visibility, *, rate, key, weights):
+    def apply(
+        self, scores: PerKey, v: Values, visibility: Visibility, *, rate: float, key: Key, weights: bool
+    ) -> tuple[Values, PerKey | None]:
         found, mask = self.see(scores, visibility)
         return weigh(found, v, mask[:, None], rate=rate, key=key, weights=weights)
 
@@ -71,11 +68,13 @@ class OneKey(Whole):
 
     straight: ClassVar = True  # whether what is read has the gradient of the weights; if not, they alone have it
 
-    def choose(self, scores: Float[Array, "B H Q K"], mask: Mask, *, key: jax.Array | None) -> Float[Array, "B H Q K"]:
+    def choose(self, scores: PerKey, mask: Mask, *, key: Key) -> PerKey:
         """1 at the chosen key, with the gradient that the scores get; `key` is of what is drawn."""
         raise NotImplementedError
 
-    def apply(self, scores, v, visibility, *, rate, key, weights):
+    def apply(
+        self, scores: PerKey, v: Values, visibility: Visibility, *, rate: float, key: Key, weights: bool
+    ) -> tuple[Values, PerKey | None]:
         draw, noise = halves(key)
         chosen = self.choose(scores, visibility.mask()[:, None], key=draw)
         out, applied = read(chosen if self.straight else jax.lax.stop_gradient(chosen), v, rate=rate, key=noise)
