@@ -2,7 +2,9 @@
 
 Needs the run's folder alone. Writes `eval/SPLIT/metrics.json` and `predictions.jsonl` into it, with `--report` also the
 page `report.html`; the last line of its output is the metrics as one line of JSON. With `--prune=0.5` the model keeps
-that share of its image tokens after its first layer, and the folder is `eval/SPLIT-prune-0.5/`.
+that share of its image tokens after its first layer, and the folder is `eval/SPLIT-prune-0.5/`. A run that writes
+captions or chooses among texts also writes `captions.jsonl` or `choices.jsonl`; `--together=RUN` counts what this run
+and another one, evaluated before, both answer right (VCR's answers and reasons).
 """
 
 from absl import flags
@@ -17,6 +19,7 @@ RETRIEVE = flags.DEFINE_integer("retrieve", 0, "also retrieve over the whole spl
 PRUNE = flags.DEFINE_float(
     "prune", 0.0, "share of the image tokens to keep, as Model.pruned(keep=...); 0: as the run is"
 )
+TOGETHER = flags.DEFINE_string("together", "", "folder of another run on `choose`: also count what both answer right")
 REPORT = flags.DEFINE_bool("report", False, "also write eval/SPLIT/report.html")
 
 
@@ -44,6 +47,7 @@ def main() -> None:
         report=REPORT.value,
         shortlist=RETRIEVE.value,
         prune=PRUNE.value,
+        together=TOGETHER.value,
     )
     if "vqa/accuracy" in metrics:
         Console().print(answers_table(metrics, SPLIT.value))

@@ -11,11 +11,13 @@ pretrain_coco.py; BERT: as in configs/visualbert.py, with features.tsv of the pi
     python train.py --config=configs/vcr.py --workdir=runs/vcr --config.init=FOLDER --config.data.dir=DATA
     python eval.py --workdir=runs/vcr --split=validation
     python train.py --config=configs/vcr.py:regions --workdir=runs/vcr_a --config.init=BERT --config.data.dir=DATA
+    python eval.py --workdir=runs/vcr_a --split=validation
     python train.py --config=configs/vcr.py:rationale --workdir=runs/vcr_r --config.init=BERT --config.data.dir=DATA
+    python eval.py --workdir=runs/vcr_r --split=validation --together=runs/vcr_a
 Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.
 Expected: not measured: neither data nor weights could be fetched where this was written. Chance is 0.25. VisualBERT,
 which also reads the boxes of what the words name, reports 70.8 for answers, 73.2 for reasons and 52.2 for both together
-on validation (Li et al. 2019, table 2). "Both together" is not counted here, and nothing is written for the server.
+on validation (Li et al. 2019, table 2). `choices.jsonl` has every probability, as the server wants them.
 """
 
 import ml_collections

@@ -22,6 +22,8 @@ from flax import nnx
 from singlestream.answers import Answered, Evaluation, Metrics, Pointing, prior_answers, summarise
 from singlestream.batch import Batch, without_audio, without_image
 from singlestream.captioned import Captioned, summarise_captions, write_captions
+from singlestream.chosen import FILE as CHOICES
+from singlestream.chosen import Chosen, choose_texts, read_choices, summarise_choices, summarise_together
 from singlestream.config import Config, ConfigError
 from singlestream.data.overlap import overlap_line, read_ids
 from singlestream.data.pipeline import EvalItem, eval_batches
@@ -35,6 +37,7 @@ from singlestream.loading import load
 from singlestream.model.answering import answering, probabilities
 from singlestream.model.captions import writing
 from singlestream.objectives import build_objectives
+from singlestream.objectives.choose import CHOICE_HEAD
 from singlestream.objectives.total import loss_weights
 from singlestream.page import make_report
 from singlestream.predict import Model
@@ -62,6 +65,7 @@ def evaluate(
     report: bool = False,
     shortlist: int = 0,
     prune: float = 0.0,
+    together: str | os.PathLike[str] = "",
 ) -> Metrics:
     """Evaluates a run and writes `eval/SPLIT/` of its folder.
 
@@ -76,6 +80,7 @@ def evaluate(
         shortlist: also retrieve texts and pictures over the whole split, re-ranking so many for each; 0: do not.
         prune: share of the image tokens that stay, as `Model.pruned(keep=...)` has it; the files then go to
             `eval/SPLIT-prune-SHARE/`. 0: as the run is.
+        together: of two runs on `choose`, the other one's folder: also count the questions that both answer right.
 
     Returns:
         The metrics by name.
@@ -92,6 +97,10 @@ def evaluate(
         raise ConfigError(f"--split={split}: {model.config.data.name} has {', '.join(splits)}")
     chooser, model = model, model.pruned(keep=prune) if prune else model
     place = folder.eval(f"{split}-prune-{prune:g}" if prune else split)
+    chooses = CHOICE_HEAD in model.heads
+    if together and not chooses:
+        raise ConfigError(f"--together={together}: it is for two runs with config.objectives.choose, {workdir} is none")
+    others = read_choices(RunFolder.at(together), place.name) if together else {}
     try:
         make_writable(place)
     except OSError as error:
@@ -101,10 +110,13 @@ def evaluate(
         print(seen, file=sys.stderr)
     captioned = write_captions(model, found.source) if writing(model.heads) else []
     found.metrics.update(summarise_captions(captioned) if captioned else {})
+    chosen = choose_texts(model, _batches(model, found.source)) if chooses else []
+    found.metrics.update(summarise_choices(chosen) if chosen else {})
+    found.metrics.update(summarise_together(chosen, others) if together else {})
     if shortlist > 0:
         with folder.writing():
             found.metrics.update(retrieve(model, found.source, place / "retrieval", shortlist=shortlist))
-    files = _files(found, captioned)
+    files = _files(found, captioned, chosen)
     if report:
         files["report.html"] = make_report(found).to_html()
     with folder.writing():
@@ -112,7 +124,7 @@ def evaluate(
     return found.metrics
 
 
-def _files(found: Evaluation, captioned: Sequence[Captioned]) -> dict[str, str]:
+def _files(found: Evaluation, captioned: Sequence[Captioned], chosen: Sequence[Chosen]) -> dict[str, str]:
     """What is written of an evaluation, by the names of the files."""
     files = {"metrics.json": json.dumps(found.metrics, indent=1) + "\n"}
     if found.answered:
@@ -123,6 +135,8 @@ def _files(found: Evaluation, captioned: Sequence[Captioned]) -> dict[str, str]:
         files["submission.json"] = json.dumps(submission(said)) + "\n"
     if captioned:
         files["captions.jsonl"] = "".join(f"{each.to_json()}\n" for each in captioned)
+    if chosen:
+        files[CHOICES] = "".join(f"{each.to_json()}\n" for each in chosen)
     return files
 
 

@@ -14,6 +14,7 @@ from singlestream.model.heads import HeadConfig
 from singlestream.objectives import base
 
 Options = base.NoOptions
+CHOICE_HEAD = "choice"
 RIGHT = 1  # id of the right text's answer
 
 
@@ -32,7 +33,7 @@ class Objective(base.Objective):
                 f"the training texts have {spec.num_answers} different answers; choose needs 2, as 'true' for the "
                 "right text of a record and 'false' for the others"
             )
-        return {"choice": HeadConfig(size=1)}
+        return {CHOICE_HEAD: HeadConfig(size=1)}
 
     def check(self, config):
         if config.data.texts_per_row < 2:
@@ -42,7 +43,7 @@ class Objective(base.Objective):
             )
 
     def loss(self, encode, heads, batch, spec, key, state):
-        scores = heads["choice"](encode(batch))[..., 0]
+        scores = heads[CHOICE_HEAD](encode(batch))[..., 0]
         picture, mask = batch.picture, batch.example_mask
         rivals = (picture[:, :, None] == picture[:, None]) & mask[:, None]
         # Not -inf: an example that is padding has no rival, and would give NaN.

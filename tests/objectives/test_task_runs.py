@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from PIL import Image
 
 import singlestream as ss
-from singlestream.config import DataConfig
+from singlestream.config import ConfigError, DataConfig
 from singlestream.evaluate import evaluate
 from singlestream.interop import training
 from singlestream.train import loop
+from singlestream.train.errors import FolderError
 from singlestream.train.sharding import make_mesh
 from tests.interop.toy_vilt import write_vilt
 from tests.test_configs import read
@@ -80,7 +82,13 @@ def test_choices_and_labels(folder, tmp_path):
     config = _config(folder, {"choose": 1.0, "classify": 1.0}, texts_per_row=2, copies=True)
     loop.train(config, tmp_path / "run")
     found = evaluate(tmp_path / "run")
-    assert found["choose/accuracy"] * 8 == pytest.approx(round(found["choose/accuracy"] * 8))
+    lines = [json.loads(line) for line in (tmp_path / "run/eval/test/choices.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [str(i) for i in range(8)]
+    hits = [line["chosen"] == line["right"] for line in lines]
+    assert hits == [line["correct"] for line in lines] and found["choose/accuracy"] == np.mean(hits)
+    assert all(sum(line["probabilities"]) == pytest.approx(1, abs=1e-5) for line in lines)
+    assert evaluate(tmp_path / "run", together=tmp_path / "run")["choose/together"] == np.mean(hits)
+    _other_answers_than(tmp_path / "run", tmp_path / "other", lines)
     assert "classify/auroc/true" not in found
     model = ss.load(tmp_path / "run")
     lines = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
@@ -90,6 +98,23 @@ def test_choices_and_labels(folder, tmp_path):
     right = np.array([line["answer"] == "true" for line in lines])
     ranked = [(p > n) + (p == n) / 2 for p in odds[right] for n in odds[~right]]
     assert found["classify/auroc"] == pytest.approx(np.mean(ranked))
+
+
+def _other_answers_than(run, other, lines):
+    """Beside a run that is right where this one is wrong, nothing is right together."""
+    shutil.copytree(run, other)
+    path = other / "eval/test/choices.jsonl"
+    path.write_text("".join(json.dumps({**line, "correct": not line["correct"]}) + "\n" for line in lines))
+    assert evaluate(run, together=other)["choose/together"] == 0
+    path.write_text(json.dumps(lines[0]) + "\n")
+    with pytest.raises(ConfigError, match="--together: that run chose in 1 questions, and not in the same"):
+        evaluate(run, together=other)
+    path.write_text("{}\n")
+    with pytest.raises(FolderError, match=r"choices.jsonl is damaged .*: evaluate .*other again"):
+        evaluate(run, together=other)
+    path.unlink()
+    with pytest.raises(FolderError, match=r"there is no .*choices.jsonl: evaluate .*other on that split first"):
+        evaluate(run, together=other)
 
 
 def test_pairs_from_published_weights(folder, tmp_path):
