@@ -8,7 +8,9 @@ Command (DATA: dataset_coco.json, train2014 and val2014; RUN: the folder of pret
     python train.py --config=configs/coco_caption.py --workdir=runs/caption --config.init=RUN --config.data.dir=DATA
     python eval.py --workdir=runs/caption --split=test
 Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.
-Expected: not measured: neither data nor weights could be fetched where this was written.
+Expected: not measured: neither data nor weights could be fetched where this was written. VLP, a single
+stream of BERT-base's size on regions, pre-trained on Conceptual Captions, reports BLEU-4 36.5 and CIDEr 116.9 without
+tuning for CIDEr (Zhou et al. 2020, https://arxiv.org/abs/1909.11059).
 """
 
 import ml_collections

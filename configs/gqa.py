@@ -7,7 +7,8 @@ Command (FOLDER: published ViLT; DATA: GQA's *_balanced_questions.json and its f
     python train.py --config=configs/gqa.py --workdir=runs/gqa --config.init=FOLDER --config.data.dir=DATA
     python eval.py --workdir=runs/gqa --split=test_dev
 Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.
-Expected: not measured: neither data nor weights could be fetched where this was written.
+Expected: not measured: neither data nor weights could be fetched where this was written. LXMERT, which reads
+regions and learned on GQA's questions before, reports 60.00 on test-dev and 60.33 on test-standard (its repository).
 """
 
 import ml_collections

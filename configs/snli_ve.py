@@ -8,7 +8,8 @@ Command (FOLDER: published ViLT, or the run of pretrain_coco.py; DATA: snli_ve_*
     python eval.py --workdir=runs/snli_ve --split=test
 Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.
 Expected: not measured: neither data nor weights could be fetched where this was written. The three answers are equally
-common; what the sentence alone reaches stands beside the accuracy as "blind".
+common; what the sentence alone reaches stands beside the accuracy as "blind". Without pre-training the dataset's
+authors report 71.16 on test (Xie et al. 2019).
 """
 
 import ml_collections

@@ -48,14 +48,23 @@ class Queries:
     def __init__(self, source: Source, data: DataConfig, start: int = 0, stop: int | None = None):
         self._source, self._data, self.region_classes = source, data, source.region_classes
         self._numbers = range(len(source))[start:stop]
+        # Every picture is asked for with many texts in turn, and every text with many pictures.
+        self._kept_texts = functools.lru_cache(maxsize=RECORDS * 100)(self._texts)
+        self._kept_record = functools.lru_cache(maxsize=1)(self._record)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def texts(self, i: int) -> tuple[Sentence, ...]:
-        return tuple(text for text in self._source.texts(self._numbers[i]) if wanted(text, self._data))
+        return self._kept_texts(i)
 
     def __getitem__(self, i: int) -> Record:
+        return self._kept_record(i)
+
+    def _texts(self, i: int) -> tuple[Sentence, ...]:
+        return tuple(text for text in self._source.texts(self._numbers[i]) if wanted(text, self._data))
+
+    def _record(self, i: int) -> Record:
         return dataclasses.replace(self._source[self._numbers[i]], texts=self.texts(i))
 
 

@@ -92,7 +92,7 @@ def _score(model: Model, source: Source, gallery: Gallery, pairs: np.ndarray, st
 def _score_block(
     model: Model, queries: Queries, gallery: Gallery, pairs: np.ndarray, read: Callable[[Any, Batch], Any]
 ) -> Arrays:
-    processor = model.processor.unpacked()
+    processor = model.processor.unpacked().without_targets()
     size = min(model.config.train.batch_size, MAX_ROWS)
     images, texts = np.divmod(pairs, len(gallery.text))
     rows = list(_rows(images, texts, processor.data.texts_per_row))

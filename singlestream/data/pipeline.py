@@ -96,6 +96,15 @@ def wanted(text: Sentence, data: DataConfig, *, any_kind: bool = False) -> bool:
     return right and (any_kind or not data.kinds or text.kind in data.kinds)
 
 
+def evaluated(text: Sentence, data: DataConfig) -> bool:
+    """Whether an evaluation reads the text: questions of every kind, captions of those that are trained on.
+
+    Answers are counted by kind, and what a model says to one that it never met is worth knowing; captions are counted
+    all in one.
+    """
+    return wanted(text, data, any_kind=is_question(text))
+
+
 def training_records(source: Source, data: DataConfig) -> list[int]:
     """Indices of the records to train on: the first share of a fixed shuffle, without those that have no wanted text.
 
@@ -168,7 +177,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[EvalItem]:
-    """Every text of every record exactly once, in order, of any kind; nothing is augmented, no two records share a row.
+    """Every text of every record that is `evaluated`, once, in order; nothing is augmented, no two records share a row.
 
     Args:
         batch_size: rows of the global batch; each process yields batch_size // process_count of them, and as many
@@ -197,14 +206,17 @@ def eval_batches(
 def _eval_rows(source: Source, data: DataConfig, limit: int) -> Iterator[EvalRow]:
     made = 0
     for i in range(len(source)):
-        count = sum(wanted(text, data, any_kind=True) for text in source.texts(i))
+        count = sum(evaluated(text, data) for text in source.texts(i))
         for first in range(0, count, data.texts_per_row):
             if limit and made >= limit:
                 return
             yield i, first, min(first + data.texts_per_row, count)
             made += 1
     if not made:
-        raise DataError(f"config.data.texts={data.texts!r}: source {data.name!r} has no such text in this split")
+        raise DataError(
+            f"config.data.texts={data.texts!r}, config.data.kinds={data.kinds}: source {data.name!r} has "
+            "no such text in this split"
+        )
 
 
 def _eval_entry(source: Source, data: DataConfig, row: EvalRow | None) -> tuple[int, Any, list[Sentence]]:
@@ -212,7 +224,7 @@ def _eval_entry(source: Source, data: DataConfig, row: EvalRow | None) -> tuple[
         return -1, None, []
     i, first, last = row
     record = source[i]
-    return i, record, [text for text in record.texts if wanted(text, data, any_kind=True)][first:last]
+    return i, record, [text for text in record.texts if evaluated(text, data)][first:last]
 
 
 def priors(source: Source, data: DataConfig) -> dict[str, Any]:

@@ -201,6 +201,10 @@ class Processor:
         data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0)
         return dataclasses.replace(self, data=data)
 
+    def without_targets(self) -> Processor:
+        """The same processor whose rows say nothing about answers, boxes and classes, as inference wants it."""
+        return dataclasses.replace(self, mentions=False, answers=(), region_classes={})
+
     def row(self, entries: Sequence[Entry]) -> Row:
         """One row of fixed sizes.
 
@@ -282,7 +286,7 @@ class Processor:
         if len(sounds) != len(texts):
             raise DataError(f"{len(sounds)} sounds and {len(texts)} texts: expected one sound (or None) for each text")
         data = dataclasses.replace(self.data, examples_per_row=1, row_patches=0, texts_per_row=1)
-        plain = dataclasses.replace(self, data=data, mentions=False, answers=(), region_classes={})
+        plain = dataclasses.replace(self.without_targets(), data=data)
         records = [plain.record_of(*each, number=i) for i, each in enumerate(zip(images, texts, sounds, strict=True))]
         return plain.batch([plain.row([(record, record.texts)]) for record in records])
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.table import Table
 
-from singlestream.data.pipeline import blind_answer, eval_batches, wanted
+from singlestream.data.pipeline import blind_answer, eval_batches, evaluated
 from singlestream.data.record import Sentence
 from singlestream.objectives.total import loss_weights
 from singlestream.train.build import Run
@@ -46,7 +46,7 @@ def _batches(run: Run, limit: int) -> Iterator[Any]:
 def without_picture(run: Run) -> dict[str, float]:
     """What the most frequent answer and the question alone reach on the validation split's questions."""
     data, split = run.config.data, run.validation
-    texts = (text for i in range(len(split)) for text in split.texts(i) if wanted(text, data, any_kind=True))
+    texts = (text for i in range(len(split)) for text in split.texts(i) if evaluated(text, data))
     return baselines(texts, run.folder.read_json(run.folder.priors))
 
 

@@ -14,6 +14,7 @@ from singlestream.data.pipeline import (
     blind_answer,
     count_truncated,
     eval_batches,
+    evaluated,
     priors,
     train_iterator,
     training_records,
@@ -102,6 +103,19 @@ def test_captions_kinds_and_share(source, make_processor):
     some = [training_records(source, DataConfig(share=share)) for share in (0.25, 0.5, 1.0)]
     assert [len(records) for records in some] == [3, 6, 12]
     assert set(some[0]) < set(some[1]) < set(some[2])
+
+
+def test_questions_of_every_kind_are_evaluated_and_captions_of_those_trained_on():
+    captions = {"long": "a box and a box", "short": "a box"}
+    questions = {"count": "how many?", "colour": "what colour?"}
+    texts = [Sentence(id=kind, text=text, kind=kind) for kind, text in captions.items()]
+    texts += [Sentence(id=kind, text=text, kind=kind, answer="no") for kind, text in questions.items()]
+
+    def kinds(**settings):
+        return [text.kind for text in texts if evaluated(text, DataConfig(texts="all", **settings))]
+
+    assert kinds() == ["long", "short", "count", "colour"]
+    assert kinds(kinds=("long", "count")) == ["long", "count", "colour"]
 
 
 def test_settings_that_leave_nothing_are_refused(source, make_processor):
