@@ -14,8 +14,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "single
 CACHE_BYTES = 2 * 1024**3
 DEVICES = "--xla_force_host_platform_device_count=8"
 # Compiles in a quarter of the time; what is compiled runs slower, which for tiny models is nothing. What XLA_FLAGS says
-# wins; a flag that an XLA does not know ends the process.
-QUICK = "--xla_backend_optimization_level=0"
+# wins; a flag that an XLA does not know ends the process. Cutting a program in parts that compile at once gains nothing
+# where every core has a worker, and costs a third.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if jax.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 
@@ -46,7 +47,7 @@ def _start_jax() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
     jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.devices()
     os.environ["XLA_FLAGS"] = flags
