@@ -123,6 +123,13 @@ def test_snli_ve_has_three_answers(tmp_path):
     assert len(opened("snli_ve", tmp_path, "validation", texts_per_row=3)) == 1
 
 
+@pytest.mark.parametrize("key", ["Flickr30K_ID", "Flikr30kID"])
+@pytest.mark.parametrize("ending", ["", ".jpg"])
+def test_snli_ve_names_its_pictures_in_two_ways(tmp_path, key, ending):
+    source = opened("snli_ve", toy.write_snli_ve(tmp_path, key=key, ending=ending))
+    assert source.picture_ids() == {"flickr30k": {1000092795}} and source[0].images[0].shape == (16, 24, 3)
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_refcoco_has_the_box_of_each_expression(tmp_path, protocol):
     source = opened("refcoco", toy.write_refcoco(tmp_path, protocol=protocol))
@@ -335,6 +342,12 @@ DAMAGED = [
     ("nlvr2", "train.json", "\n{]\n", r"train\.json, line 2: not an example of NLVR2"),
     ("nlvr2", "train.json", '{"label": "Maybe"}', r"line 1: .*label='Maybe', expected True or False"),
     ("snli_ve", "snli_ve_train.jsonl", '{"gold_label": "-"}', r"line 1: .*gold_label='-', expected entailment, neu"),
+    (
+        "snli_ve",
+        "snli_ve_train.jsonl",
+        '{"gold_label": "neutral", "pairID": "a", "sentence2": "b"}',
+        r"line 1: not an example of SNLI-VE \(KeyError\('Flickr30K_ID'\)\)",
+    ),
     ("snli_ve", "snli_ve_train.jsonl", "", r"snli_ve_train\.jsonl: holds no example"),
     ("refcoco", "refcoco/refs(unc).p", "junk", r"refs\(unc\)\.p: cannot be read"),
     ("refcoco", "refcoco/instances.json", "{}", r"instances\.json: not refer's instances \(KeyError\('images'\)\)"),

@@ -104,13 +104,14 @@ def write_nlvr2(folder: Path) -> Path:
     return folder
 
 
-def write_snli_ve(folder: Path) -> Path:
+def write_snli_ve(folder: Path, *, key: str = "Flickr30K_ID", ending: str = "") -> Path:
+    """As the authors' generator writes it; their parser reads the key `Flikr30kID`, with or without ".jpg"."""
     labels = ("entailment", "neutral", "contradiction")
     for part, number in (("train", 1000092795), ("dev", 10002456), ("test", 1007129816)):
         write_picture(folder / "flickr30k-images" / f"{number}.jpg", number % 1000)
         lines = [
             {
-                "Flickr30K_ID": str(number),
+                key: f"{number}{ending}",
                 "annotator_labels": [label],
                 "captionID": f"{number}.jpg#2",
                 "gold_label": label,

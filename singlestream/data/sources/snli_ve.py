@@ -6,7 +6,9 @@
     flickr30k-images/1000092795.jpg
 
 A text is the hypothesis (`sentence2`); the answer is "entailment", "neutral" or "contradiction". 529,527 examples
-train, 17,858 validate, 17,901 test. The premise that people had written, a caption of the picture, is not read.
+train, 17,858 validate, 17,901 test. The premise that people had written, a caption of the picture, is not read. A
+picture's key is the one that the authors' parser reads, `Flikr30kID`, or the one that their generator writes,
+`Flickr30K_ID`; its value is a number, or the name of the file, "1000092795.jpg".
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from singlestream.data.record import DataError, Sentence
 SPLITS = ("train", "validation", "test")
 FILES = {"train": "snli_ve_train.jsonl", "validation": "snli_ve_dev.jsonl", "test": "snli_ve_test.jsonl"}
 ANSWERS = ("entailment", "neutral", "contradiction")
+PICTURE = ("Flikr30kID", "Flickr30K_ID")  # keys that name it: what the authors' parser reads, their generator writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,4 +64,6 @@ def _example(line: dict[str, Any]) -> tuple[Sentence, str]:
     if label not in ANSWERS:
         raise ValueError(f"gold_label={label!r}, expected {', '.join(ANSWERS)}")
     text = Sentence(id=line["pairID"], text=line["sentence2"], answer=sys.intern(label))
-    return text, sys.intern(f"{line['Flickr30K_ID']}.jpg")
+    parsed, generated = PICTURE
+    picture = str(line[parsed if parsed in line else generated])
+    return text, sys.intern(f"{picture.removesuffix('.jpg')}.jpg")
