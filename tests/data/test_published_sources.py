@@ -186,6 +186,11 @@ def test_clevr_has_the_kind_of_each_question(tmp_path):
     ]
     assert [text.answer for text in texts(opened("clevr", tmp_path, "test"))] == [None] * 3
     assert len(opened("clevr", tmp_path, "validation", texts_per_row=2)) == 2
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    assert len(opened("clevr", tmp_path, options={"images": "elsewhere"})) == 3
+    write_table(tmp_path / "regions.tsv", [f"CLEVR_train_{number:06d}" for number in range(2)])
+    regions = opened("clevr", tmp_path, options={"features": "regions.tsv"})[2].regions
+    np.testing.assert_array_equal(regions[0].features, found(1)["features"])
 
 
 def test_vcr_has_four_choices_of_each_question(tmp_path):

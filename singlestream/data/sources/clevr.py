@@ -26,7 +26,10 @@ PARTS = {"train": "train", "validation": "val", "test": "test"}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """CLEVR has no settings of its own."""
+    """Keys of `config.data.options`."""
+
+    images: str = "images"  # folder that holds train, val and test, seen from `config.data.dir`
+    features: str = ""  # region features to read in place of pictures: a table or a folder, seen from there
 
 
 def open_split(data: DataConfig, options: Options, split: str, *, progress: bool = True) -> Questions:
@@ -36,8 +39,8 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         DataError: files are missing (lists those expected and found) or damaged, or pictures are missing.
     """
     part = PARTS[split]
-    name = f"questions/CLEVR_{part}_questions.json"
-    folder = dataset_folder(data, "CLEVR", [name, f"images/{part}/"])
+    name, images = f"questions/CLEVR_{part}_questions.json", f"{options.images}/{part}/".lstrip("/")
+    folder = dataset_folder(data, "CLEVR", [name] if options.features else [name, images])
     with published(folder / name, "CLEVR's questions"):
         asked = read_json(folder / name, dict, shrink=_shrink)["questions"]
         texts = [Sentence(id=f"{part}-{number}", **fields) for number, _, fields in asked]
@@ -47,8 +50,8 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         texts,
         [picture for _, picture, _ in asked],
         shared=data.texts_per_row > 1,
-        images=folder / "images" / part,
-        features=None,
+        images=folder / images,
+        features=folder / options.features if options.features else None,
     )
 
 
