@@ -129,8 +129,8 @@ def write_snli_ve(folder: Path, *, key: str = "Flickr30K_ID", ending: str = "") 
     return folder
 
 
-# Of each: thing, picture, split, sentences.
-REFS = [(11, 9, "train", ["left man", "man in red"]), (12, 9, "train", ["the ball"]), (13, 25, "val", ["a dog"])]
+# Of each: thing, picture, split, sentences, one of them empty.
+REFS = [(11, 9, "train", ["left man", " ", "man in red"]), (12, 9, "train", ["the ball"]), (13, 25, "val", ["a dog"])]
 
 
 def write_refcoco(folder: Path, *, protocol: int = 0) -> Path:

@@ -80,15 +80,16 @@ def _sentence(number: str, text: str, boxes: np.ndarray) -> Sentence:
 
 
 def _read_expressions(path: pathlib.Path, split: str) -> list[tuple[str, str, int]]:
-    """The expressions of a split: number, text, and the thing they refer to."""
+    """The expressions of a split that are not empty: number, text, and the thing they refer to."""
     with published(path, "refer's expressions"):
         refs = _read_plain(path)
         name = "val" if split == "validation" else split
         found = [
-            (str(each["sent_id"]), each["sent"].strip(), int(ref["ann_id"]))
+            (str(each["sent_id"]), text, int(ref["ann_id"]))
             for ref in refs
             if ref["split"] == name
             for each in ref["sentences"]
+            if (text := each["sent"].strip())
         ]
         if not found:
             names = sorted({"validation" if ref["split"] == "val" else ref["split"] for ref in refs})
