@@ -17,7 +17,9 @@ pretrain_coco.py; BERT: as in configs/visualbert.py, with features.tsv of the pi
 Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.
 Expected: not measured: neither data nor weights could be fetched where this was written. Chance is 0.25. VisualBERT,
 which also reads the boxes of what the words name, reports 70.8 for answers, 73.2 for reasons and 52.2 for both together
-on validation (Li et al. 2019, table 2). `choices.jsonl` has every probability, as the server wants them.
+on validation (Li et al. 2019, table 2). `choices.jsonl` has the probability of every choice. It is no submission to the
+leaderboard, which wants the probabilities of the reasons after each of the four answers; here they are after the right
+one, which of `test` is not published.
 """
 
 import ml_collections
