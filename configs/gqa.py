@@ -3,7 +3,8 @@
 Claim: the recipe of VQA v2 on the balanced questions of GQA (Hudson and Manning 2019), for which ViLT published none:
 all answers of the training split, binary cross-entropy, five epochs. Accuracy comes by the questions' structural type.
 
-Command (FOLDER: published ViLT; DATA: GQA's *_balanced_questions.json and its folder images):
+Command (FOLDER: published ViLT; DATA: GQA's *_balanced_questions.json and its folder images, and image_data.json of
+Visual Genome if pictures of COCO that a start was trained on shall be counted):
     python train.py --config=configs/gqa.py --workdir=runs/gqa --config.init=FOLDER --config.data.dir=DATA
     python eval.py --workdir=runs/gqa --split=test_dev
 Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.

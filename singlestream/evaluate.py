@@ -25,7 +25,7 @@ from singlestream.captioned import Captioned, summarise_captions, write_captions
 from singlestream.chosen import FILE as CHOICES
 from singlestream.chosen import Chosen, choose_texts, read_choices, summarise_choices, summarise_together
 from singlestream.config import Config, ConfigError
-from singlestream.data.overlap import overlap_line, read_ids
+from singlestream.data.overlap import overlap_lines, read_ids
 from singlestream.data.pipeline import EvalItem, eval_batches
 from singlestream.data.record import DataError, Source
 from singlestream.data.sources import open_split, source_module, split_names
@@ -106,8 +106,8 @@ def evaluate(
     except OSError as error:
         raise FolderError(f"{place} cannot be written: {error.strerror}") from error
     found = run_evaluation(model, folder, split, chooser=chooser)
-    if seen := overlap_line(read_ids(folder.pictures), found.source, split):
-        print(seen, file=sys.stderr)
+    for line in overlap_lines(read_ids(folder.pictures), found.source, split):
+        print(line, file=sys.stderr)
     captioned = write_captions(model, found.source) if writing(model.heads) else []
     found.metrics.update(summarise_captions(captioned) if captioned else {})
     chosen = choose_texts(model, _batches(model, found.source)) if chooses else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from singlestream.config import ConfigError, DataConfig
 from singlestream.data.image import Augmentation, choose_augmentations
-from singlestream.data.overlap import Ids, joined, picture_ids
+from singlestream.data.overlap import PictureId, picture_ids
 from singlestream.data.record import Record, Sentence, Source
 from singlestream.data.sources import open_split, source_module
 
@@ -75,8 +74,8 @@ class Mixture:
         source, k = self._at(i)
         return source.texts(k)
 
-    def picture_ids(self) -> Ids:
-        return functools.reduce(joined, (picture_ids(corpus.source) for corpus in self.corpora))
+    def picture_ids(self) -> list[tuple[PictureId, ...]]:
+        return [ids for corpus in self.corpora for ids in picture_ids(corpus.source)]
 
     def _at(self, i: int) -> tuple[Source, int]:
         number = bisect.bisect_right(self.starts, i) - 1

@@ -1,15 +1,16 @@
 """Which picture it is, whatever dataset shows it, and which pictures of an evaluation were trained on.
 
 Datasets draw on few collections of pictures: VQA, RefCOCO and the captions on COCO, SNLI-VE and Flickr30k on Flickr30k,
-GQA on Visual Genome, and half of Visual Genome on COCO. A source that knows a collection's ids of its pictures offers
-`picture_ids() -> {collection: ids}`; of one without it nothing is said.
+GQA on Visual Genome, and half of Visual Genome on COCO. A source that knows collections' ids of its pictures offers
+`picture_ids()`, the ids of each picture; of one without it nothing is said.
 """
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from singlestream.data.record import DataError, Source
 Ids = Mapping[str, frozenset[int]]  # of pictures, by collection
 
 COCO, FLICKR30K, VISUAL_GENOME = "coco", "flickr30k", "visual_genome"
+UNKNOWN: Ids = {"unknown": frozenset()}  # pictures of which nobody knows which they are: those of published weights
 _AFTER_COCO = 1 << 20  # above every id of COCO
 
 
@@ -45,10 +47,18 @@ def ids_of_file(collection: str, name: str) -> tuple[PictureId, ...]:
     return (PictureId(collection, int(digits)),) if digits.isdecimal() else ()
 
 
-def picture_ids(source: Source) -> Ids:
-    """The source's pictures; {} where it does not know them."""
+def picture_ids(source: Source) -> Sequence[tuple[PictureId, ...]]:
+    """The ids of each of the source's pictures; () where it does not know them."""
     known = getattr(source, "picture_ids", None)
-    return known() if known else {}
+    return known() if known else ()
+
+
+def by_collection(pictures: Iterable[tuple[PictureId, ...]]) -> Ids:
+    """All the ids of some pictures."""
+    found: dict[str, set[int]] = {}
+    for collection, number in itertools.chain.from_iterable(pictures):
+        found.setdefault(collection, set()).add(number)
+    return {collection: frozenset(ids) for collection, ids in found.items()}
 
 
 def joined(first: Ids, second: Ids) -> Ids:
@@ -57,21 +67,21 @@ def joined(first: Ids, second: Ids) -> Ids:
     return {name: first.get(name, none) | second.get(name, none) for name in {**first, **second}}
 
 
-def overlap(trained: Ids, asked: Ids) -> tuple[int, int]:
-    """How many of the pictures asked about were trained on, and of how many that is known.
-
-    A picture may have an id in several collections; counted is the collection that tells most.
-    """
-    known = [name for name in asked if name in trained]
-    return max(((len(asked[name] & trained[name]), len(asked[name])) for name in known), default=(0, 0))
+def overlap(trained: Ids, asked: Iterable[tuple[PictureId, ...]]) -> int:
+    """How many of the pictures asked about were trained on, by whichever of their ids."""
+    none: frozenset[int] = frozenset()
+    return sum(any(number in trained.get(collection, none) for collection, number in ids) for ids in asked)
 
 
-def overlap_line(trained: Ids, source: Source, split: str) -> str:
-    """What a program says of a split some of whose pictures were trained on; "" where none was, or nobody knows."""
-    seen, count = overlap(trained, picture_ids(source))
-    if not seen:
-        return ""
-    return f"{seen:,} of the {count:,} pictures of split {split!r} were trained on, here or in what config.init names"
+def overlap_lines(trained: Ids, source: Source, split: str) -> list[str]:
+    """What a program says of a split before which pictures were trained on; [] where there is nothing to say."""
+    asked, lines = picture_ids(source), []
+    if seen := overlap(trained, asked):
+        count = f"{seen:,} of the {len(asked):,} pictures of split {split!r}"
+        lines.append(f"{count} were trained on, here or in what config.init names")
+    if trained.keys() & UNKNOWN.keys():
+        lines.append("the run began with published weights; it is not known which pictures they were trained on")
+    return lines
 
 
 def write_ids(path: pathlib.Path, ids: Ids) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Int32
 from singlestream.config import DataConfig
 from singlestream.data.features import detected_classes, open_features
 from singlestream.data.image import read_image
-from singlestream.data.overlap import Ids, PictureId
+from singlestream.data.overlap import PictureId
 from singlestream.data.record import DataError, Record, RegionFeatures, Sentence
 
 
@@ -113,13 +113,9 @@ class Questions:
         images = tuple(read_image(self._images / file) for file in files)
         return Record(id=texts[0].id, texts=texts, picture=picture, images=images)
 
-    def picture_ids(self) -> Ids:
-        """The ids of the pictures by collection."""
-        ids: dict[str, set[int]] = {}
-        for name in self._names:
-            for collection, number in self._identify(name):
-                ids.setdefault(collection, set()).add(number)
-        return {collection: frozenset(found) for collection, found in ids.items()}
+    def picture_ids(self) -> list[tuple[PictureId, ...]]:
+        """The ids of each picture."""
+        return [self._identify(name) for name in self._names]
 
     # What is missing is told before the training, not in the middle of it.
 

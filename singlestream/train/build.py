@@ -13,7 +13,7 @@ from flax import nnx
 from singlestream.batch import Batch, Spec
 from singlestream.config import Config, ConfigError
 from singlestream.data.mixture import open_training
-from singlestream.data.overlap import joined, picture_ids, read_ids, write_ids
+from singlestream.data.overlap import by_collection, joined, picture_ids, write_ids
 from singlestream.data.pipeline import priors, training_texts
 from singlestream.data.processor import Processor
 from singlestream.data.record import Source
@@ -24,7 +24,7 @@ from singlestream.objectives import build_objectives
 from singlestream.train.checkpoint import steps
 from singlestream.train.cluster import sync
 from singlestream.train.folder import RunFolder
-from singlestream.train.initial import Initial, adopt_heads, initial_tokenizer, origin
+from singlestream.train.initial import Initial, adopt_heads, initial_tokenizer, origin, pictures_before
 from singlestream.train.teachers import Teachers, keep_teachers, kept_teachers, read_teachers
 from singlestream.train.weights import Weights
 
@@ -157,8 +157,7 @@ def _keep(run: Run) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     run.processor.save(part)
-    before = read_ids(RunFolder.at(run.config.init).pictures) if run.config.init else {}
-    if ids := joined(picture_ids(run.source), before):
+    if ids := joined(by_collection(picture_ids(run.source)), pictures_before(run.config, run.weights)):
         write_ids(part / folder.pictures.name, ids)
     for file in sorted(part.iterdir()):
         file.replace(folder.path / file.name)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from singlestream.config import Config, DataConfig
+from singlestream.data.overlap import UNKNOWN, Ids, read_ids
 from singlestream.data.processor import Processor
 from singlestream.data.text import Tokenizer
 from singlestream.data.tokenizer_files import has_tokenizer
@@ -85,6 +86,15 @@ def origin(config: Config, weights: Weights | None) -> dict[str, Any] | None:
         return None
     reader, plan = found
     return reader.origin_of(plan)
+
+
+def pictures_before(config: Config, weights: Weights | None) -> Ids:
+    """The pictures that what `config.init` names was trained on: `UNKNOWN` of published weights that read pictures."""
+    found = published(config, weights)
+    if found is None:
+        return read_ids(RunFolder.at(config.init).pictures) if config.init else {}
+    _, plan = found
+    return {} if any(part.startswith("embed/image/") for part in plan.fresh) else UNKNOWN
 
 
 def initial_tokenizer(config: Config, teachers: Teachers, weights: Weights | None) -> Tokenizer | None:

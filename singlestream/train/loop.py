@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from singlestream.config import Config, ConfigError, TrainConfig
-from singlestream.data.overlap import overlap_line, read_ids
+from singlestream.data.overlap import overlap_lines, read_ids
 from singlestream.data.pipeline import count_truncated, train_iterator
 from singlestream.train import checkpoint, results
 from singlestream.train.build import Run, begun, build_run, validation_split
@@ -120,9 +120,9 @@ class Loop:
             length = config.data.text_length
             report.note(f"{cut:,} of {texts:,} different texts are cut to config.data.text_length={length} tokens")
         if run.validation is not None and run.folder.pictures.is_file():
-            seen = overlap_line(read_ids(run.folder.pictures), run.validation, validation_split(config))
-            if seen:
-                report.note(seen)
+            trained = read_ids(run.folder.pictures)
+            for line in overlap_lines(trained, run.validation, validation_split(config)):
+                report.note(line)
         step_fn = make_train_step(graphdef, run.objectives, optimizer, config, run.spec, self.mesh)
         self.train_step = compile_train_step(step_fn, self.abstract, batch, self.mesh)
         self.eval_step = compile_eval_step(eval_fn, self.abstract, eval_batch, self.mesh)

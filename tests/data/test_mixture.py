@@ -13,7 +13,7 @@ from PIL import Image
 
 from singlestream.config import Config, ConfigError, CorpusConfig, DataConfig
 from singlestream.data.mixture import Corpus, Mixture, TextsAlone, corpora_of, open_training
-from singlestream.data.overlap import picture_ids
+from singlestream.data.overlap import PictureId, picture_ids
 from singlestream.data.pipeline import count_truncated, priors, read_entry, train_iterator, training_texts
 from singlestream.data.processor import Processor
 from singlestream.data.survey import survey
@@ -143,12 +143,12 @@ def test_classes_of_another_corpus_are_not_those_of_the_run():
 def test_pictures_of_all_corpora_are_known_but_of_those_read_for_their_texts():
     class Known(ToySource):
         def picture_ids(self):
-            return {"coco": frozenset({self.size})}
+            return [(PictureId("coco", self.size),)]
 
     data = toy_config().data
     parts = [Known(size=3), Known(size=4), TextsAlone(Known(size=5))]
     both = Mixture([Corpus(source=part, data=data) for part in parts])
-    assert picture_ids(both) == {"coco": {3, 4}}
+    assert picture_ids(both) == [(("coco", 3),), (("coco", 4),)]
 
 
 def test_mistakes_name_the_corpus(folder):

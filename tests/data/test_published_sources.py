@@ -127,7 +127,7 @@ def test_snli_ve_has_three_answers(tmp_path):
 @pytest.mark.parametrize("ending", ["", ".jpg"])
 def test_snli_ve_names_its_pictures_in_two_ways(tmp_path, key, ending):
     source = opened("snli_ve", toy.write_snli_ve(tmp_path, key=key, ending=ending))
-    assert source.picture_ids() == {"flickr30k": {1000092795}} and source[0].images[0].shape == (16, 24, 3)
+    assert source.picture_ids() == [(("flickr30k", 1000092795),)] and source[0].images[0].shape == (16, 24, 3)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
@@ -196,7 +196,7 @@ def test_clevr_has_the_kind_of_each_question(tmp_path):
 def test_vcr_has_four_choices_of_each_question(tmp_path):
     source = opened("vcr", toy.write_vcr(tmp_path), texts_per_row=4)
     assert [len(source.texts(i)) for i in range(len(source))] == [4, 4, 4]
-    assert [source[i].picture for i in range(3)] == [1, 1, 2] and source.picture_ids() == {}
+    assert [source[i].picture for i in range(3)] == [1, 1, 2] and source.picture_ids() == [(), ()]
     first = source.texts(0)
     assert [text.text for text in first] == [
         "Why is Riley pointing at Casey Jessie ? [SEP] No .",

@@ -67,7 +67,7 @@ def test_questions_share_their_picture_where_rows_do(vqa):
     assert [source[i].picture for i in range(2)] == [9, 25]
     alone = open_split(_data(vqa), "train")
     assert [alone[i].picture for i in range(4)] == [9, 9, 25, 9]
-    assert alone.picture_ids() == {"coco": {9, 25}}
+    assert alone.picture_ids() == [(("coco", 9),), (("coco", 25),)]
 
 
 def test_pictures_are_held_out_of_val2014(vqa):

@@ -15,17 +15,20 @@ from safetensors.numpy import load_file, save_file
 
 import singlestream as ss
 from singlestream.config import Config
+from singlestream.data.overlap import UNKNOWN
+from singlestream.evaluate import evaluate
 from singlestream.interop import training
 from singlestream.model.heads import HeadConfig
 from singlestream.train import loop
 from singlestream.train.build import build_run
 from singlestream.train.errors import Interrupted
 from singlestream.train.folder import RunFolder
-from singlestream.train.initial import adopt_model
+from singlestream.train.initial import adopt_model, pictures_before
 from singlestream.train.sharding import make_mesh
 from tests.data.toy_nlvr import write_png
 from tests.test_configs import read
 
+from .toy_unimodal import write_bert_model, write_vit_model
 from .toy_vilt import LENGTH, PATCH, SETTINGS, SIDE, WIDTH, write_vilt
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "colour", "is", "it", "?", "red", "blue"]
@@ -107,6 +110,10 @@ def test_weights_are_tuned(config, weights, tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"from {weights} (vilt, transformers)" in said and "0 stay fresh" in said
     assert 0 <= results["vqa/accuracy"] <= 1
+    unknown = "the run began with published weights; it is not known which pictures they were trained on\n"
+    evaluate(tmp_path / "run")
+    assert unknown in said and capsys.readouterr().err == unknown
+    assert pictures_before(dataclasses.replace(config, init=str(tmp_path / "run")), training) == UNKNOWN
     stored = RunFolder.at(tmp_path / "run").read_config()
     model = stored.model
     assert (model.width, model.patch_size, model.image_grid) == (WIDTH, PATCH, (SIDE, SIDE))
@@ -123,6 +130,12 @@ def test_weights_are_tuned(config, weights, tmp_path, capsys):
     (tmp_path / "run/published.json").write_text('{"family": "nosuch", "dialect": "authors", "settings": {}}')
     with pytest.raises(ss.RunError, match="published.json does not say .*'nosuch', a family that is not written here"):
         ss.load(tmp_path / "run")
+
+
+def test_bert_saw_no_pictures_and_what_a_vit_saw_is_not_known(tmp_path):
+    bert, vit = write_bert_model(tmp_path / "bert"), write_vit_model(tmp_path / "vit")
+    assert pictures_before(Config(init=str(bert)), training) == {}
+    assert pictures_before(Config(init=str(vit)), training) == UNKNOWN
 
 
 def test_a_start_without_heads_gets_those_of_the_family(config, weights, tmp_path, monkeypatch):

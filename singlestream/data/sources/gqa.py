@@ -6,19 +6,23 @@ dorarad/gqa/download.html, "questions" and "images"):
     train_balanced_questions.json  val_balanced_questions.json  testdev_balanced_questions.json
     images/2354786.jpg
 
-A split needs its own file alone. A text's kind is its structural type: query, verify, choose, logical or compare.
+A split needs its own file alone. A text's kind is its structural type: query, verify, choose, logical or compare. The
+pictures are Visual Genome's, half of which are COCO's; Visual Genome's `image_data.json` beside the others tells which.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from singlestream.config import DataConfig
+from singlestream.data.genome_pictures import PICTURES, read_pictures
 from singlestream.data.json_file import read_json
-from singlestream.data.overlap import VISUAL_GENOME, ids_of_file
+from singlestream.data.overlap import VISUAL_GENOME, PictureId, ids_of_file
 from singlestream.data.questions import Questions, dataset_folder
 from singlestream.data.record import DataError, Sentence
 
@@ -55,8 +59,19 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         shared=data.texts_per_row > 1,
         images=folder / options.images,
         features=folder / options.features if options.features else None,
-        identify=functools.partial(ids_of_file, VISUAL_GENOME),
+        identify=functools.partial(_identify, _read_ids(folder / PICTURES)),
     )
+
+
+def _read_ids(path: pathlib.Path) -> dict[str, tuple[PictureId, ...]]:
+    """The ids of the pictures in Visual Genome's file, by what they are called here; {} where there is no such file."""
+    if not path.is_file():
+        return {}
+    return {f"{number}.jpg": ids for number, (_, _, _, ids) in read_pictures(path).items()}
+
+
+def _identify(known: Mapping[str, tuple[PictureId, ...]], name: str) -> tuple[PictureId, ...]:
+    return known.get(name) or ids_of_file(VISUAL_GENOME, name)
 
 
 def _shrink(value: dict[str, Any]) -> Any:

@@ -15,16 +15,15 @@ test splits among them; `overlap` counts them.
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
 from singlestream.config import DataConfig
+from singlestream.data.genome_pictures import PICTURES, read_pictures
 from singlestream.data.json_file import published, read_json
-from singlestream.data.overlap import COCO, VISUAL_GENOME, PictureId
 from singlestream.data.questions import Questions, dataset_folder
 from singlestream.data.record import DataError
-from singlestream.data.sources.visual_genome_texts import Picture, Texts
+from singlestream.data.sources.visual_genome_texts import Texts
 
 SPLITS = ("train", "validation")
 FILES = {"regions": "region_descriptions.json", "questions": "question_answers.json"}
@@ -54,11 +53,11 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         DataError: files are missing (lists those expected and found) or damaged, or pictures are missing.
     """
     name = FILES[options.texts]
-    expected = ["image_data.json", name]
+    expected = [PICTURES, name]
     if not options.features:
         expected += [f"{options.images}/{part}/".lstrip("/") for part in ("VG_100K", "VG_100K_2")]
     folder = dataset_folder(data, "Visual Genome", expected)
-    places, texts = _read_pictures(folder / "image_data.json"), Texts()
+    places, texts = read_pictures(folder / PICTURES), Texts()
     with published(folder / name, f"Visual Genome's {options.texts}"):
         read_json(folder / name, list, shrink=texts.take)
         shown = np.array(texts.pictures, np.int64)
@@ -77,18 +76,3 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         distribution=options.distribution,
         identify=ids.__getitem__,
     )
-
-
-def _read_pictures(path: pathlib.Path) -> dict[int, Picture]:
-    """The pictures by id: the last two parts of an address are folder and file."""
-    with published(path, "Visual Genome's pictures"):
-        found: dict[int, Picture] = {}
-        for each in read_json(path, list):
-            coco = (PictureId(COCO, each["coco_id"]),) if each.get("coco_id") else ()
-            file = "/".join(each["url"].split("/")[-2:])
-            ids = (*coco, PictureId(VISUAL_GENOME, each["image_id"]))
-            width, height = int(each["width"]), int(each["height"])
-            if min(width, height) < 1:
-                raise ValueError(f"picture {each['image_id']} of {width} x {height}")
-            found[each["image_id"]] = (file, width, height, ids)
-        return found

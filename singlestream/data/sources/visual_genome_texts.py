@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from singlestream.data.columns import TextColumn
-from singlestream.data.overlap import PictureId
+from singlestream.data.genome_pictures import Picture
 from singlestream.data.record import Mention, Sentence
 from singlestream.data.regions import unit_boxes
-
-Picture = tuple[str, int, int, tuple[PictureId, ...]]  # file, width, height, ids
 
 
 class Texts(Sequence[Sentence]):

@@ -1,0 +1,30 @@
+"""Visual Genome's `image_data.json`: its pictures, and which of them are COCO's (Krishna et al. 2017)."""
+
+from __future__ import annotations
+
+import pathlib
+
+from singlestream.data.json_file import published, read_json
+from singlestream.data.overlap import COCO, VISUAL_GENOME, PictureId
+
+PICTURES = "image_data.json"
+Picture = tuple[str, int, int, tuple[PictureId, ...]]  # file, width, height, ids
+
+
+def read_pictures(path: pathlib.Path) -> dict[int, Picture]:
+    """The pictures by id: the last two parts of an address are folder and file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    with published(path, "Visual Genome's pictures"):
+        found: dict[int, Picture] = {}
+        for each in read_json(path, list):
+            coco = (PictureId(COCO, each["coco_id"]),) if each.get("coco_id") else ()
+            file = "/".join(each["url"].split("/")[-2:])
+            ids = (*coco, PictureId(VISUAL_GENOME, each["image_id"]))
+            width, height = int(each["width"]), int(each["height"])
+            if min(width, height) < 1:
+                raise ValueError(f"picture {each['image_id']} of {width} x {height}")
+            found[each["image_id"]] = (file, width, height, ids)
+        return found
