@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.texts_per_row = 3
     config.objectives = objectives[variant]
     if variant == "all":
-        config.objective_options = {"itm": {"hard": True}, "itc": {"size": 64}, "mrm": {"target": "pixels"}}
+        config.objective_options = {"itm": {"hard": True}, "itc": {"size": 64}, "mrm": {"targets": ("pixels",)}}
     config.train.batch_size = 16
     config.train.num_steps = 3000
     config.train.best_metric = "mlm/accuracy"

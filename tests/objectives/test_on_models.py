@@ -25,7 +25,7 @@ OPTIONS = {
     "itc": {"size": 5, "queue": 8},
     "itm": {"hard": True},
     "mlm": {"rate": 0.4},
-    "mrm": {"rate": 0.4, "target": "features"},
+    "mrm": {"rate": 0.4, "targets": ("features",)},
     "distill": {"ramp": 0},
 }
 WEIGHTS = {"itc": 1.0, "itm": 1.0, "mlm": 1.0, "mrm": 1.0, "distill": 0.4}
@@ -79,7 +79,14 @@ def test_gradients_are_those_of_differences():
         terms = jax.jit(_terms_fn(graph, objectives, state, teacher))
         slopes = jax.jit(jax.jacrev(_terms_fn(graph, objectives, state, teacher)))(params, batch)
         up, down = (terms(jax.tree.map(lambda p, w, by=by: p + by * w, params, way), batch) for by in (step, -step))
-        assert set(up) == {"itc/loss", "itm/loss", "mlm/loss", "mrm/loss", "distill/itc_loss", "distill/mlm_loss"}
+        assert set(up) == {
+            "itc/loss",
+            "itm/loss",
+            "mlm/loss",
+            "mrm/features_loss",
+            "distill/itc_loss",
+            "distill/mlm_loss",
+        }
         for name, slope in slopes.items():
             along = sum(jax.tree.leaves(jax.tree.map(lambda g, w: float((g * w).sum()), slope, way)))
             assert abs(along) > 1e-3, name
@@ -92,7 +99,7 @@ def _whole_sums():
         {"itc": 1.0, "wpa": 0.1, "mrm": 1.0},
         model=CONFIG,
         itc={"size": 5},
-        mrm={"target": "pixels", "rate": 1 - 1e-9},  # all of them: what is drawn depends on the layout
+        mrm={"targets": ("pixels",), "rate": 1 - 1e-9},  # all of them: what is drawn depends on the layout
     )
     graph, params = _params(CONFIG, objectives, 0)
     state = {name: objective.init_state(SPEC) for name, objective in objectives.items()}
@@ -116,4 +123,4 @@ def test_padding_and_packing_change_nothing(places):
     expected, found = (_whole_sums()(batch) for batch in (alone, packed))
     for name, pair in expected.items():
         np.testing.assert_allclose(found[name], pair, rtol=2e-5, err_msg=name)
-    assert expected["itc/loss"][1] == expected["wpa/loss"][1] == 4 and expected["mrm/loss"][1] == 3 + 6 + 3 + 6
+    assert expected["itc/loss"][1] == expected["wpa/loss"][1] == 4 and expected["mrm/pixels_loss"][1] == 3 + 6 + 3 + 6

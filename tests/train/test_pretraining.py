@@ -53,7 +53,7 @@ def pretraining(scenes, kind: str, **train) -> Config:
     if kind == "two streams":
         model = TwoStreamConfig.named("lxmert_tiny", **{**SIZES, **KINDS["lxmert_tiny"]})
     objectives = {name: weight for name, weight in WEIGHTS.items() if name != "distill"}
-    options = {"itm": {"hard": True}, "itc": {"size": 8}, "mrm": {"rate": 0.3, "target": "features"}}
+    options = {"itm": {"hard": True}, "itc": {"size": 8}, "mrm": {"rate": 0.3, "targets": ("features",)}}
     return dataclasses.replace(base, data=data, model=model, objectives=objectives, objective_options=options)
 
 
@@ -145,6 +145,6 @@ def test_what_needs_another_objective_is_not_trained_by_turns(scenes, tmp_path):
 
 def test_a_target_that_the_data_does_not_give_is_named(scenes, tmp_path):
     config = pretraining(scenes, "regions")
-    options = {**config.objective_options, "mrm": {"target": "distribution"}}
+    options = {**config.objective_options, "mrm": {"targets": ("distribution",)}}
     with pytest.raises(ConfigError, match="config.objectives.mrm needs the target 'region_distribution'"):
         _run(dataclasses.replace(config, objective_options=options), tmp_path / "run")
