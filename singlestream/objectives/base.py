@@ -31,10 +31,12 @@ class Encode(Protocol):
     Attributes:
         heads: the model's heads by name.
         teacher: the same for the moving average of the parameters, without noise (see `Objective.needs_average`).
+        found: what objectives that ran before found of this batch, by name (see `Objective.needs`).
     """
 
     heads: Heads
     teacher: Any
+    found: dict[str, Metrics]
 
     def __call__(self, batch: Batch, *, direction: str | None = None, attention: bool = False) -> Encoded:
         """Encodes; calls with the same `Batch` object are computed once, also between objectives.

@@ -17,7 +17,7 @@ HEADS = ("itc", "mlm", "vqa")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Which objectives get soft targets; over how many training examples their weight grows from 0 to all of it."""
+    """Which objectives get soft targets; over how many training examples these take the place of the given ones."""
 
     heads: tuple[str, ...] = ("itc", "mlm")
     ramp: int = 0
@@ -33,9 +33,10 @@ class Options:
 class Objective(base.Objective):
     """KL(teacher || model) of what other objectives predict, on the very batches that they read, masks included.
 
-    ALBEF's total, (1 - a) task + a KL with a = 0.4, is the weights 0.6 for the task and 0.4 for this. The teacher is
-    the run's average (`config.train.ema_decay`) without dropout. An evaluation reads that average itself, so there the
-    loss is 0.
+    ALBEF's total, (1 - a) task + a KL with a = 0.4, is the weights 0.6 for the task and 0.4 for this. With a `ramp` the
+    task's own loss stands here for as much of the KL as is still to come, `task_loss`, so that a grows from 0 as in the
+    authors' code. The teacher is the run's average (`config.train.ema_decay`) without dropout. An evaluation reads that
+    average itself, so there the KL is 0.
     """
 
     needs_average = True
@@ -43,7 +44,8 @@ class Objective(base.Objective):
     def __init__(self, options: Options):
         super().__init__(options)
         self.needs = options.heads
-        self.terms = {f"{name}_loss": 1.0 for name in options.heads}
+        kinds = ("loss", "task_loss") if options.ramp else ("loss",)
+        self.terms = {f"{name}_{kind}": 1.0 for name in options.heads for kind in kinds}
 
     def check(self, config):
         loss = config.objective_options.get("vqa", {}).get("loss", "softmax")
@@ -65,10 +67,13 @@ class Objective(base.Objective):
         for name in self.options.heads:
             total, count = _FOUND[name](encode, batch)
             metrics[f"{name}_loss"] = (share * total, count)
+            if self.options.ramp:
+                total, count = encode.found[name]["loss"]
+                metrics[f"{name}_task_loss"] = ((1 - share) * total, count)
         return metrics, state
 
     def _share(self, batch, state) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """How much of the weight counts by now, and the examples seen with this batch."""
+        """How much of the weight is the KL's by now, and the examples seen with this batch."""
         ramp = self.options.ramp
         if not ramp:
             return jnp.ones(()), state

@@ -26,6 +26,7 @@ class SharedEncode:
     def __init__(self, model: Any, key: jax.Array | None, teacher: Any = None):
         self.heads = model.heads
         self.teacher: SharedEncode = self if teacher is None else SharedEncode(teacher, None)
+        self.found: dict[str, Metrics] = {}
         self._model, self._key = model, key
         self._done: list[tuple[Batch, str | None, Encoded]] = []
         self._views: dict[str, Any] = {}
@@ -70,6 +71,7 @@ def total_loss(
     for i, (name, objective) in sorted(numbered, key=lambda item: _turn(item[1][1])):
         own = jax.random.fold_in(key, i)
         found, states[name] = objective.loss(encode, model.heads, batch, spec, own, state[name])
+        encode.found[name] = found
         metrics |= {f"{name}/{metric}": sums for metric, sums in found.items()}
     return metrics, states
 

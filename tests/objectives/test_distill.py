@@ -9,6 +9,7 @@ import pytest
 from singlestream.config import ConfigError
 from singlestream.objectives.mlm import Options as MlmOptions
 from singlestream.objectives.mlm import mask_tokens
+from singlestream.objectives.total import loss_weights
 from tests.model.toy import SPEC, random_batch
 
 from .test_itc import TAU, _vectors
@@ -79,16 +80,20 @@ def test_contrast(queue):
     np.testing.assert_allclose(metrics["distill/itc_loss"], (total, 6), rtol=1e-6)
 
 
-def test_the_weight_grows_with_the_examples_seen():
-    objectives = build(
-        {"itc": 1.0, "distill": 0.4}, distill={"heads": ("itc",), "ramp": 14}, itc={"size": 5}, ema_decay=0.9
-    )
-    batch, state, found = contrast_batch(), None, []
+def test_the_weight_moves_from_the_task_with_the_examples_seen():
+    """(1 - a) task + a KL, a from 0 to 0.4 (ALBEF's Pretrain.py, of its first epoch)."""
+    weights = {"itc": 0.6, "distill": 0.4}
+    objectives = build(weights, distill={"heads": ("itc",), "ramp": 14}, itc={"size": 5}, ema_decay=0.9)
+    batch, state, found, totals = contrast_batch(), None, [], []
     for _ in range(4):
         metrics, state = run(objectives, batch, contrast_model(0), teacher=contrast_model(1), state=state)
-        found.append(metrics["distill/itc_loss"][0])
-    examples = batch.example_mask.sum()
-    np.testing.assert_allclose(np.array(found) / found[-1], np.minimum(1, examples * np.arange(4) / 14), rtol=1e-6)
+        found.append(metrics)
+        terms = loss_weights(objectives, weights).items()
+        totals.append(sum(weight * metrics[name][0] / metrics[name][1] for name, weight in terms))
+    task, divergence = (found[-1][name][0] / found[-1][name][1] for name in ("itc/loss", "distill/itc_loss"))
+    a = 0.4 * np.minimum(1, batch.example_mask.sum() * np.arange(4) / 14)
+    assert 0 < a[1] < a[2] == a[3] == 0.4
+    np.testing.assert_allclose(totals, (1 - a) * task + a * divergence, rtol=1e-6)
 
 
 def test_mistakes_in_the_settings_are_named():
