@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from singlestream.config import Config, DataConfig
 from singlestream.data.overlap import UNKNOWN, Ids, read_ids
 from singlestream.data.processor import Processor
@@ -21,18 +23,20 @@ from singlestream.train.teachers import Teachers, text_teachers
 from singlestream.train.weights import Weights
 
 USUAL = DataConfig()
+PICTURES = "embed/modality/table/embedding"  # with `modality="pictures"`: a row for text, first picture, second, ...
 # What the config decides also where published weights say what the model is: how it computes, and its noise.
 OWN = ("decoder_layers", "dropout", "attention_dropout", "stochastic_depth", "layers", "remat", "dtype", "attention")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Initial:
-    """Parameters to start from, by path, and what the numbers of their heads mean."""
+    """Parameters to start from, by path, what the numbers of their heads mean, and tables that got further rows."""
 
     where: str
     params: Mapping[str, Any]
     answers: tuple[str, ...]
     region_classes: Mapping[str, tuple[str, ...]]
+    longer: tuple[str, ...] = ()
 
 
 def published(config: Config, weights: Weights | None) -> tuple[Weights, Any] | None:
@@ -160,12 +164,26 @@ def read_initial(config: Config, weights: Weights | None) -> Initial:
     other = folder.read_config()
     step = checkpoint.find_step(folder.checkpoints, "best", other.train)
     processor = Processor.from_folder(folder.path, other)
+    params = checkpoint.read_any_params(folder.checkpoints, step)
+    longer = _further_pictures(params, other.model.inputs, config.model.inputs)
     return Initial(
         where=str(folder.checkpoints / str(step)),
-        params=checkpoint.read_any_params(folder.checkpoints, step),
+        params={**params, **longer},
         answers=processor.answers,
         region_classes=processor.region_classes,
+        longer=tuple(longer),
     )
+
+
+def _further_pictures(params: Mapping[str, Any], there: ModelConfig, here: ModelConfig) -> dict[str, Any]:
+    """The table of modalities for more pictures an example, where they are more: each starts as the last one there.
+
+    So ViLT's authors start NLVR2; published weights, which stay a model of one picture, give each the first one's, too.
+    """
+    more = here.num_images - there.num_images
+    if PICTURES not in params or {there.modality, here.modality} != {"pictures"} or more <= 0:
+        return {}
+    return {PICTURES: np.pad(params[PICTURES], ((0, more), (0, 0)), mode="edge")}
 
 
 def _taken(params: Mapping[str, Any], plan: Any, model: ModelSettings) -> dict[str, Any]:

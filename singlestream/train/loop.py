@@ -173,7 +173,12 @@ class Loop:
             state["ema"] = jax.tree.map(jnp.copy, state["params"])
         self.report.note(f"from {initial.where}: {len(taken)} arrays taken, {len(fresh)} stay fresh")
         known = [name for name in others if any(path.startswith(f"heads/{name}/") for path in given)]
-        lists = (("fresh", fresh), ("not used", sorted(set(given) - set(taken))), ("of other classes there", known))
+        lists = (
+            ("fresh", fresh),
+            ("not used", sorted(set(given) - set(taken))),
+            ("of other classes there", known),
+            ("more pictures here, further ones as the last there", initial.longer),
+        )
         for title, names in lists:
             if names:
                 self.report.note(f"  {title}: {', '.join(names)}")

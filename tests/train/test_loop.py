@@ -42,7 +42,8 @@ TIMES = ("examples_per_second", "seconds_per_step", "flops_utilisation")
 def calm(scenes, tmp_path_factory):
     """A run that nothing disturbed."""
     path = tmp_path_factory.mktemp("calm")
-    config = toy_config(scenes, best_metric="vqa/accuracy", ema_decay=0.9, optimizer="muon")
+    modality = {"modality": "pictures"}
+    config = toy_config(scenes, model=modality, best_metric="vqa/accuracy", ema_decay=0.9, optimizer="muon")
     return config, RunFolder.at(path), loop.train(config, path)
 
 
@@ -199,19 +200,25 @@ def test_first_step_that_is_not_finite(scenes, tmp_path):
 
 
 def test_start_from_another_run(calm, scenes, tmp_path, capsys):
+    """Of one picture an example, for two of them: the second starts as the first."""
     config, folder, _ = calm
+    model, frozen = {"modality": "pictures", "num_images": 2}, GroupConfig(pattern="^embed|^encoder", frozen=True)
     new = dataclasses.replace(
-        toy_config(scenes, num_steps=1, groups=(GroupConfig(pattern="^embed|^encoder", frozen=True),)),
+        toy_config(scenes, model=model, num_steps=1, groups=(frozen,)),
         init=str(folder.path),
         objectives={"vqa": 1.0, "mlm": 1.0},
     )
     loop.train(new, tmp_path)
     out = capsys.readouterr().out
+    table = "embed/modality/table/embedding"
     assert "arrays taken" in out and "fresh: heads/mlm/" in out
+    assert f"more pictures here, further ones as the last there: {table}\n" in out
     assert (tmp_path / "vocab.txt").read_text() == (folder.path / "vocab.txt").read_text()
     mine = checkpoint.read_any_params(tmp_path / "checkpoints", 1)
     best = checkpoint.find_step(folder.checkpoints, "best", config.train)
     theirs = checkpoint.read_any_params(folder.checkpoints, best)
+    assert mine[table].shape == (3, 16)
+    theirs[table] = theirs[table][[0, 1, 1]]
     frozen = [path for path in mine if path.startswith(("embed", "encoder"))]
     assert frozen
     for path in frozen:
