@@ -1,6 +1,8 @@
 """Image-text matching: does this text belong to this picture? (VisualBERT, section 3.3; UNITER, section 3.3).
 
-With `hard`, wrong pictures that are close to the text are taken more often (ALBEF, section 3.2).
+With `hard`, wrong pictures that are close to the text are taken more often (ALBEF, section 3.2). ALBEF reads each pair
+three times: as it is, with a hard picture for its text, and with a hard text for its picture. Here it is read once, and
+about half of the texts see a hard picture; no text is drawn for a picture.
 """
 
 from __future__ import annotations
