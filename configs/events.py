@@ -10,6 +10,7 @@ Command:
     python eval.py --workdir=runs/events --split=test
 Without the sound:
     python train.py --config=configs/events.py:deaf --workdir=runs/deaf
+Hardware: meant for two CPU cores.
 Expected: not measured yet.
 """
 

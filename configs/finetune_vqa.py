@@ -8,6 +8,7 @@ Command (FOLDER holds model.safetensors, config.json and vocab.txt; DATA train.j
 with lines like {"image": "cat.jpg", "question": "what is it?", "answer": "a cat"}):
     python train.py --config=configs/finetune_vqa.py --workdir=runs/tuned --config.init=FOLDER --config.data.dir=DATA
     python eval.py --workdir=runs/tuned --split=test
+Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.
 Expected: not measured: no published weights could be fetched where this was written. The tests tune a small ViLT so.
 """
 

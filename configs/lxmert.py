@@ -6,6 +6,7 @@ features of your own; `config.init` starts it from published weights of LXMERT i
 Command (data as in configs/visualbert.py; FOLDER weights of LXMERT or BERT, without them it starts from nothing):
     python train.py --config=configs/lxmert.py --workdir=runs/lxmert --config.data.dir=DATA [--config.init=FOLDER]
     python eval.py --workdir=runs/lxmert --split=validation
+Hardware: meant for eight GPUs of 80 GB or a TPU host of eight chips.
 Expected: not measured, see configs/visualbert.py; its small twin is configs/scenes_regions.py:lxmert. The paper's
 masked objects and their features (objective `mrm`) are left out.
 """

@@ -7,6 +7,7 @@ to 70% on test-P with 12,410 (majority 56.2%).
 Command (`nlvr.tar.gz` or its folder, https://github.com/lil-lab/nlvr):
     python train.py --config=configs/nlvr.py --workdir=runs/nlvr --config.data.dir=nlvr.tar.gz
     python eval.py --workdir=runs/nlvr --split=test
+Hardware: two CPU cores.
 Expected: one run, seed 0, 2026-11-21, the 990 examples of `test`, with 95% intervals: 0.543 (0.512-0.574); majority
 answer 0.562, question alone 0.552, the same model without the picture 0.540 (0.509-0.571). It learns its training
 examples and nothing that holds beyond them: sentences also seen in training 0.596, new ones 0.519.

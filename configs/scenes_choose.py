@@ -7,6 +7,7 @@ true one no text tells: 0.25 by chance. Trained with `locate`, from the quicksta
 Command (RUN: of quickstart.py):
     python train.py --config=configs/scenes_choose.py --workdir=runs/choose --config.init=RUN
     python eval.py --workdir=runs/choose --split=test
+Hardware: two CPU cores.
 Expected: seed 0, from a quickstart's run (of an earlier layout, so that its modality embeddings began anew),
 2026-11-21: test 0.982, test_composition 0.968; chance 0.25.
 """

@@ -8,6 +8,7 @@ Command:
     python train.py --config=configs/scenes_classify.py --workdir=runs/classify
     python eval.py --workdir=runs/classify --split=test
     python train.py --config=configs/scenes_classify.py:single --workdir=runs/classify_single
+Hardware: meant for two CPU cores.
 Expected: not measured yet.
 """
 

@@ -14,6 +14,7 @@ patches, each word from those before; no class and no box is read):
     python train.py --config=configs/scenes_pretrain.py:all --workdir=runs/pretrain_all
 What each is worth before the quickstart's own training, with boxes, on all labels (`python benchmarks/pretraining.py`,
 three seeds): nothing 0.898, `mlm` 0.599, `mlm` and `itm` 0.644, all six 0.834: none is worth its steps.
+Hardware: two CPU cores.
 Expected: seeds 0, 1, 2, 2026-11-21, `test`: pre-trained 0.450, 0.471, 0.470 (mean 0.464, standard error 0.007), from
 scratch 0.485, 0.468, 0.473 (0.475, 0.005): the pre-trained one is lower by 1.4 standard errors.
 """

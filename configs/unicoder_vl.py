@@ -5,6 +5,7 @@ Claim: the published architecture: BERT-base, each region the LayerNorm of its f
 Command (data and start as in configs/visualbert.py):
     python train.py --config=configs/unicoder_vl.py --workdir=runs/unicoder_vl --config.init=BERT --config.data.dir=DATA
     python eval.py --workdir=runs/unicoder_vl --split=validation
+Hardware: meant for eight GPUs of 80 GB or a TPU host of eight chips.
 Expected: not measured, see configs/visualbert.py. The third objective, masked regions (`mrm`), is left out.
 """
 

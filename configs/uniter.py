@@ -6,6 +6,7 @@ together.
 Command (data and start as in configs/visualbert.py):
     python train.py --config=configs/uniter.py --workdir=runs/uniter --config.init=BERT --config.data.dir=DATA
     python eval.py --workdir=runs/uniter --split=validation
+Hardware: meant for eight GPUs of 80 GB or a TPU host of eight chips.
 Expected: not measured, see configs/visualbert.py. Masked regions (`mrm`) and alignment of words (`wpa`) are left out.
 """
 

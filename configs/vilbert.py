@@ -6,6 +6,7 @@ captions and features of your own; `config.init` starts it from published weight
 Command (data as in configs/visualbert.py; FOLDER weights of ViLBERT or BERT, without them it starts from nothing):
     python train.py --config=configs/vilbert.py --workdir=runs/vilbert --config.data.dir=DATA [--config.init=FOLDER]
     python eval.py --workdir=runs/vilbert --split=validation
+Hardware: meant for eight GPUs of 80 GB or a TPU host of eight chips.
 Expected: not measured, see configs/visualbert.py; its small twin is configs/scenes_regions.py:vilbert. The paper's
 masked regions (objective `mrm`) are left out.
 """

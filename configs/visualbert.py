@@ -7,6 +7,7 @@ Command (DATA holds train.jsonl and validation.jsonl with lines like {"image": "
 and features.tsv in the bottom-up-attention format; BERT a folder of BERT-base, from which text and layers start):
     python train.py --config=configs/visualbert.py --workdir=runs/visualbert --config.init=BERT --config.data.dir=DATA
     python eval.py --workdir=runs/visualbert --split=validation
+Hardware: meant for eight GPUs of 80 GB or a TPU host of eight chips.
 Expected: not measured: neither the published data nor weights could be fetched where this was written.
 """
 

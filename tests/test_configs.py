@@ -124,7 +124,7 @@ def test_docstring_says_how_to_run_it_and_what_to_expect(path):
     text = docstring(path)
     assert f"python train.py --config=configs/{path.name} --workdir=runs/" in text
     assert "python eval.py --workdir=runs/" in text
-    for part in ("Claim:", "Command", "Expected:"):
+    for part in ("Claim:", "Command", "Hardware:", "Expected:"):
         assert part in text, f"the docstring of configs/{path.name} has no {part!r}"
 
 
