@@ -6,7 +6,10 @@ faster. Cross-entropy alone, no tuning for CIDEr.
 
 Command (DATA: dataset_coco.json, train2014 and val2014; RUN: the folder of pretrain_coco.py's run, or none):
     python train.py --config=configs/coco_caption.py --workdir=runs/caption --config.init=RUN --config.data.dir=DATA
+    pip install -c constraints.txt -e ".[captions]"
     python eval.py --workdir=runs/caption --split=test
+The last writes captions.jsonl, captions_results.json as COCO's own evaluation reads it, and by pycocoevalcap and Java
+(8 or later) `caption/bleu_1` to `caption/bleu_4`, `caption/rouge_l` and `caption/cider`; without these two it says so.
 Hardware: meant for one GPU of 80 GB or a TPU host of eight chips.
 Expected: not measured: neither data nor weights could be fetched where this was written. VLP, a single
 stream of BERT-base's size on regions, pre-trained on Conceptual Captions, reports BLEU-4 36.5 and CIDEr 116.9 without

@@ -19,7 +19,9 @@ def missing() -> str:
     """What has to be installed before captions can be scored; "" where nothing is missing."""
     if importlib.util.find_spec(LIBRARY) is None:
         return f'{LIBRARY} is not installed: pip install -c constraints.txt -e ".[captions]"'
-    return "" if shutil.which("java") else f"{LIBRARY} splits texts into words by a Java program, and there is no java"
+    if shutil.which("java") is None:
+        return f"{LIBRARY} splits texts into words by a Java program, and there is no java: install Java 8 or later"
+    return ""
 
 
 def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

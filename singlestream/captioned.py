@@ -36,6 +36,8 @@ class Captioned:
             "log_probability": round(self.caption.log_probability, 6),
             "references": self.references,
         }
+        if self.record.files:
+            values["files"] = self.record.files
         if self.true is not None:
             values["true"] = self.true
         return json.dumps(values, ensure_ascii=False)
@@ -59,17 +61,22 @@ def write_captions(model: Model, source: Source, search: Search | None = None) -
     return found
 
 
+def unscored(captioned: Sequence[Captioned]) -> str:
+    """Why the captions get no BLEU, ROUGE-L and CIDEr; "" where they do."""
+    without = sum(not each.references for each in captioned)
+    return f"{without:,} of the {len(captioned):,} pictures have no reference" if without else missing()
+
+
 def summarise_captions(captioned: Sequence[Captioned]) -> Metrics:
     """`caption/count`; where the source can tell, `caption/true` with its interval; `caption/cider` and the like.
 
-    The latter (see `caption_scores`) where people wrote about every picture and what computes them is installed.
+    The latter (see `caption_scores`) where nothing that `unscored` names stands against it.
     """
     metrics: Metrics = {"caption/count": len(captioned)}
     told = [float(each.true) for each in captioned if each.true is not None]
     if told:
         put_share(metrics, "caption/true", told)
-    references = [each.references for each in captioned]
-    if all(references) and not missing():
-        scores = caption_scores([each.caption.text for each in captioned], references)
+    if not unscored(captioned):
+        scores = caption_scores([each.caption.text for each in captioned], [each.references for each in captioned])
         metrics |= {f"caption/{name}": value for name, value in scores.items()}
     return metrics

@@ -21,7 +21,7 @@ from flax import nnx
 
 from singlestream.answers import Answered, Evaluation, Metrics, Pointing, prior_answers, summarise
 from singlestream.batch import Batch, without_audio, without_image
-from singlestream.captioned import Captioned, summarise_captions, write_captions
+from singlestream.captioned import Captioned, summarise_captions, unscored, write_captions
 from singlestream.chosen import FILE as CHOICES
 from singlestream.chosen import Chosen, choose_texts, read_choices, summarise_choices, summarise_together
 from singlestream.config import Config, ConfigError
@@ -35,7 +35,7 @@ from singlestream.explain.scores import wilson_interval
 from singlestream.labelled import LABEL_HEAD, measure_labels
 from singlestream.loading import load
 from singlestream.model.answering import answering, probabilities
-from singlestream.model.captions import writing
+from singlestream.model.captions import Search, writing
 from singlestream.objectives import build_objectives
 from singlestream.objectives.choose import CHOICE_HEAD
 from singlestream.objectives.total import loss_weights
@@ -66,10 +66,12 @@ def evaluate(
     shortlist: int = 0,
     prune: float = 0.0,
     together: str | os.PathLike[str] = "",
+    search: Search | None = None,
 ) -> Metrics:
     """Evaluates a run and writes `eval/SPLIT/` of its folder.
 
-    Where a split's answers are not published, there is also `submission.json`, as the dataset's server takes it.
+    Where a split's answers are not published, there is also `submission.json`, as the dataset's server takes it; of
+    captions `captions_results.json`, where the dataset's own evaluation reads a file.
 
     Args:
         workdir: the run's folder.
@@ -81,6 +83,7 @@ def evaluate(
         prune: share of the image tokens that stay, as `Model.pruned(keep=...)` has it; the files then go to
             `eval/SPLIT-prune-SHARE/`. 0: as the run is.
         together: of two runs on `choose`, the other one's folder: also count the questions that both answer right.
+        search: of a run that writes captions, how; None: the best of a beam of five.
 
     Returns:
         The metrics by name.
@@ -97,9 +100,13 @@ def evaluate(
         raise ConfigError(f"--split={split}: {model.config.data.name} has {', '.join(splits)}")
     chooser, model = model, model.pruned(keep=prune) if prune else model
     place = folder.eval(f"{split}-prune-{prune:g}" if prune else split)
-    chooses = CHOICE_HEAD in model.heads
+    chooses, writes = CHOICE_HEAD in model.heads, bool(writing(model.heads))
     if together and not chooses:
         raise ConfigError(f"--together={together}: it is for two runs with config.objectives.choose, {workdir} is none")
+    if search and not writes:
+        raise ConfigError(
+            f"--search={search.kind}: it is for a run with config.objectives.prefix_lm or caption, {workdir} is none"
+        )
     others = read_choices(RunFolder.at(together), place.name) if together else {}
     try:
         make_writable(place)
@@ -108,7 +115,9 @@ def evaluate(
     found = run_evaluation(model, folder, split, chooser=chooser)
     for line in overlap_lines(read_ids(folder.pictures), found.source, split):
         print(line, file=sys.stderr)
-    captioned = write_captions(model, found.source) if writing(model.heads) else []
+    captioned = write_captions(model, found.source, search) if writes else []
+    if captioned and (why := unscored(captioned)):
+        print(f"captions get no BLEU, ROUGE-L and CIDEr: {why}", file=sys.stderr)
     found.metrics.update(summarise_captions(captioned) if captioned else {})
     chosen = choose_texts(model, _batches(model, found.source)) if chooses else []
     found.metrics.update(summarise_choices(chosen) if chosen else {})
@@ -129,12 +138,16 @@ def _files(found: Evaluation, captioned: Sequence[Captioned], chosen: Sequence[C
     files = {"metrics.json": json.dumps(found.metrics, indent=1) + "\n"}
     if found.answered:
         files["predictions.jsonl"] = "".join(f"{each.to_json()}\n" for each in found.answered)
-    submission = getattr(source_module(found.model.config.data.name), "submission", None)
+    source = source_module(found.model.config.data.name)
+    submission = getattr(source, "submission", None)
     if submission and found.answered and not found.judged:
         said = {each.sentence.id: each.predicted for each in found.answered}
         files["submission.json"] = json.dumps(submission(said)) + "\n"
     if captioned:
         files["captions.jsonl"] = "".join(f"{each.to_json()}\n" for each in captioned)
+        if results := getattr(source, "caption_results", None):
+            said = {each.record.files[0]: each.caption.text for each in captioned}
+            files["captions_results.json"] = json.dumps(results(said)) + "\n"
     if chosen:
         files[CHOICES] = "".join(f"{each.to_json()}\n" for each in chosen)
     return files

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import shutil
 
 import pytest
 
@@ -16,6 +18,14 @@ def test_a_picture_without_a_reference_is_an_error():
         caption_scores(["a", "b"], [["a"]])
     with pytest.raises(ValueError, match="each needs one or more"):
         caption_scores(["a"], [[]])
+
+
+def test_what_has_to_be_installed_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pycocoevalcap is not installed: pip install" in missing()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "install Java" in missing()
 
 
 @pytest.mark.skipif(bool(missing()), reason=missing())

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import singlestream as ss
+from singlestream import captioned
 from singlestream.captioned import write_captions
+from singlestream.data.record import Record, Sentence
 from singlestream.data.sources import open_split
 from singlestream.evaluate import evaluate
 from singlestream.train import loop
 from singlestream.train.sharding import make_mesh
 from tests.train.toy import toy_config
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module", params=["prefix_lm", "caption"])
@@ -35,8 +43,10 @@ def run(request, tmp_path_factory):
     return base / "run"
 
 
-def test_eval_writes_and_judges_a_caption_for_every_picture(run):
+def test_eval_writes_and_judges_a_caption_for_every_picture(run, monkeypatch, capsys):
+    monkeypatch.setattr(captioned, "missing", lambda: "it was not installed")
     metrics = evaluate(run, split="test")
+    assert capsys.readouterr().err == "captions get no BLEU, ROUGE-L and CIDEr: it was not installed\n"
     model = ss.load(run)
     source = open_split(model.config.data, "test")
     lines = [json.loads(line) for line in (run / "eval/test/captions.jsonl").read_text().splitlines()]
@@ -47,6 +57,38 @@ def test_eval_writes_and_judges_a_caption_for_every_picture(run):
     assert {reference for line in lines for reference in line["references"]} > set()
     again = [each.caption.text for each in write_captions(model, source)]
     assert again == [line["caption"] for line in lines]
+
+
+@pytest.mark.parametrize("run", ["caption"], indirect=True)
+def test_the_program_searches_as_its_flags_say(run):
+    chosen = {"top_p": 0.8, "temperature": 2.0, "seed": 3}
+    flags = [f"--{name}={value}" for name, value in chosen.items()]
+    done = subprocess.run(
+        [sys.executable, "eval.py", f"--workdir={run}", "--split=validation", "--search=sample", *flags],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (run / "eval/validation/captions.jsonl").read_text().splitlines()
+    model = ss.load(run)
+    source = open_split(model.config.data, "validation")
+    drawn = write_captions(model, source, ss.Search(kind="sample", **chosen))
+    assert [json.loads(line)["caption"] for line in lines] == [each.caption.text for each in drawn]
+
+
+def test_a_picture_is_known_by_its_file_and_one_without_a_reference_is_said(monkeypatch):
+    monkeypatch.setattr(captioned, "missing", lambda: "")
+    text = Sentence(id="t", text="a dog")
+    told = Record(id="r", images=(), texts=(text,), picture=1, files=("a.jpg",))
+    untold = dataclasses.replace(told, texts=(dataclasses.replace(text, answer="yes"),))
+    caption = ss.Caption(text="a ring", log_probability=-1.0)
+    both = [captioned.Captioned(record=record, caption=caption) for record in (told, untold)]
+    assert [json.loads(each.to_json())["files"] for each in both] == [["a.jpg"], ["a.jpg"]]
+    assert captioned.unscored(both) == "1 of the 2 pictures have no reference"
+    assert captioned.summarise_captions(both) == {"caption/count": 2}
+    assert captioned.unscored(both[:1]) == ""
 
 
 @pytest.mark.parametrize(

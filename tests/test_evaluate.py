@@ -222,6 +222,8 @@ def test_the_program_needs_the_folder_alone_and_ends_with_one_line_of_json(run, 
         (["--workdir=RUN", "--checkpoint=999999"], "no checkpoint '999999'"),
         (["--workdir=NOWHERE"], "no such folder"),
         ([], "--workdir is missing"),
+        (["--workdir=RUN", "--search=greedy"], "--search=greedy: it is for a run with config.objectives.prefix_lm"),
+        (["--workdir=RUN", "--beams=0"], "--search and its flags: num_beams=0, top_p=0.9, temperature=1.0: a search"),
     ],
 )
 def test_a_mistake_gets_one_line(run, tmp_path, arguments, says):

@@ -109,9 +109,9 @@ class Questions:
         picture = ids[0].number if ids else place + 1
         if self._features is not None:
             found = tuple(self._features[_key(self._features, file)] for file in files)
-            return Record(id=texts[0].id, texts=texts, picture=picture, images=(), regions=found)
+            return Record(id=texts[0].id, texts=texts, picture=picture, files=files, images=(), regions=found)
         images = tuple(read_image(self._images / file) for file in files)
-        return Record(id=texts[0].id, texts=texts, picture=picture, images=images)
+        return Record(id=texts[0].id, texts=texts, picture=picture, files=files, images=images)
 
     def picture_ids(self) -> list[tuple[PictureId, ...]]:
         """The ids of each picture."""

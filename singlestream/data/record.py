@@ -77,8 +77,8 @@ class Record:
     `images` are uint8 [height, width, 3] arrays; `regions` stand in their place, or beside them: what a detector found
     in each picture. `boxes[i]` and `classes[i]` say what lies where: a class of each attribute in the source's
     `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same for records that show the
-    same picture, and fits into int32. `sound` is what is heard with the pictures, `config.data.audio_rate` samples a
-    second in [-1, 1].
+    same picture, and fits into int32. `files` are the names of the pictures' files as the dataset has them, () where a
+    source knows none. `sound` is what is heard with the pictures, `config.data.audio_rate` samples a second in [-1, 1].
 
     Raises:
         DataError: a `picture` that does not fit.
@@ -88,6 +88,7 @@ class Record:
     images: tuple[np.ndarray, ...]
     texts: tuple[Sentence, ...]
     picture: int
+    files: tuple[str, ...] = ()
     sound: Float[np.ndarray, " S"] | None = None
     regions: tuple[RegionFeatures, ...] = ()
     boxes: Float[np.ndarray, "M 4"] = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -107,6 +108,7 @@ class Record:
             self,
             texts=tuple(text.about(number) for text in self.texts),
             images=self.images[number : number + 1],
+            files=self.files[number : number + 1],
             regions=self.regions[number : number + 1],
             boxes=self.boxes[here],
             classes=self.classes[here],

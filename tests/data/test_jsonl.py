@@ -68,7 +68,8 @@ def test_a_line_is_a_record(folder):
     (text,) = records[0].texts
     assert (text.text, text.answer, text.kind) == ("What is it?", "a cat", "what")
     assert records[3].texts[0].text == "Two pictures." and records[3].texts[0].answer == ""
-    assert [len(record.images) for record in records] == [1, 1, 1, 2]
+    assert [len(record.images) for record in records] == [len(record.files) for record in records] == [1, 1, 1, 2]
+    assert records[3].files[1] == "b.png"
     np.testing.assert_array_equal(records[3].images[1], np.asarray(Image.open(folder / "b.png")))
 
 

@@ -19,7 +19,7 @@ from singlestream.data import image
 from singlestream.data.pipeline import train_iterator
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError, Sentence
-from singlestream.data.sources import open_split
+from singlestream.data.sources import coco_captions, open_split
 from singlestream.data.sources.hateful_memes import SPLITS
 from singlestream.data.sources.vcr_words import names_of
 from tests.data import toy_published as toy
@@ -80,6 +80,9 @@ def test_coco_captions_has_karpathys_splits(tmp_path):
     record = opened("coco_captions", tmp_path, "test")[0]
     assert [text.text for text in record.texts] == [f"Caption {k} of picture 2." for k in range(5)]
     assert record.texts[0].id == "10" and record.texts[0].answer == "" and record.picture == 73
+    assert record.files == ("val2014/COCO_val2014_000000000073.jpg",)
+    said = {record.files[0]: "a dog", "mine/cat.jpg": "a cat"}
+    assert coco_captions.caption_results(said) == [{"image_id": 73, "caption": "a dog"}]
     np.testing.assert_array_equal(
         record.images[0], image.read_image(tmp_path / "val2014" / "COCO_val2014_000000000073.jpg")
     )
@@ -169,7 +172,7 @@ def test_conceptual_captions_leaves_out_what_is_missing(tmp_path, capsys):
         ("train-0", toy.CAPTIONS[0]),
         ("train-2", toy.CAPTIONS[2]),
     ]
-    assert source[1].picture == 3
+    assert source[1].picture == 3 and source[1].files == ("training/00000/000000002.jpg",)
     np.testing.assert_array_equal(source[1].images[0], image.read_image(tmp_path / "training/00000/000000002.jpg"))
     pattern = {"validation": "training/{crc}"}
     assert len(opened("conceptual_captions", tmp_path, "validation", options=pattern)) == 1

@@ -8,6 +8,7 @@ A file `NAME.py` here is `config.data.name = "NAME"` (a file `NAME_more.py` is a
     AUGMENT: {name: function}          optional: augmentations of its own, `config.data.augment`
     pictures(image, name) -> images    optional: the pictures of one example from the one image that people hand over
     submission({id: answer}) -> Any    optional: answers as the dataset's server takes them, written as JSON
+    caption_results({file: caption}) -> Any   optional: captions as the dataset's own evaluation reads them, likewise
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 from singlestream.config import DataConfig
 from singlestream.data.karpathy import read_karpathy
@@ -56,3 +58,8 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
         distribution=options.distribution,
         identify=functools.partial(ids_of_file, COCO),
     )
+
+
+def caption_results(said: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Captions as COCO's evaluation reads them (`COCO.loadRes`), of the files whose names end in an id."""
+    return [{"image_id": found.id, "caption": said[file]} for file in said for found in ids_of_file(COCO, file)]

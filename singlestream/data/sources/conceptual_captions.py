@@ -65,9 +65,9 @@ class ConceptualCaptions:
         return (Sentence(id=f"{self._split}-{self._lines[i]}", text=self._captions[i]),)
 
     def __getitem__(self, i: int) -> Record:
-        image = read_image(self._folder / place(self._pattern, self._lines[i], self._crcs[i]))
-        texts = self.texts(i)
-        return Record(id=texts[0].id, images=(image,), texts=texts, picture=self._lines[i] + 1)
+        file, texts = place(self._pattern, self._lines[i], self._crcs[i]), self.texts(i)
+        image = read_image(self._folder / file)
+        return Record(id=texts[0].id, images=(image,), texts=texts, picture=self._lines[i] + 1, files=(file,))
 
     def read(self, path: pathlib.Path) -> None:
         """Takes the lines of a table; folders with pictures are listed once."""

@@ -72,7 +72,7 @@ class JsonlSource:
 
     def __getitem__(self, i: int) -> Record:
         first = self._groups[i][0]
-        shown: dict[str, Any] = {"images": ()}
+        shown: dict[str, Any] = {"images": (), "files": first.images}
         try:
             if self._features is None:
                 shown["images"] = tuple(read_image(self._folder / name) for name in first.images)
