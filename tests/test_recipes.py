@@ -52,6 +52,10 @@ PUBLISHED = {
     "refcoco": (toy.write_refcoco, "testA", "ground/accuracy"),
     "flickr30k_entities": (toy.write_flickr30k, "test", "ground/accuracy"),
     "retrieve": (toy.write_flickr30k, "test", "retrieve/image/r1"),
+    "pretrain_coco": (toy.write_coco, "test", "mlm/accuracy"),
+    "coco_caption": (toy.write_coco, "test", "prefix_lm/accuracy"),
+    "snli_ve": (toy.write_snli_ve, "test", "vqa/accuracy"),
+    "nlvr2": (toy.write_nlvr2, "test", "vqa/accuracy"),
 }
 MINIATURE = dict(shorter_side=16, max_patches=6, text_length=16)  # of pictures of 24 x 16 pixels, in patches of 8
 
@@ -125,6 +129,9 @@ def test_it_trains_and_evaluates_on_the_published_files(name, tmp_path, monkeypa
     assert np.isfinite(results["loss"]) and config.train.best_metric in results
     found = evaluate(tmp_path / "run", split=split, shortlist=2 if name == "retrieve" else 0)
     assert 0 <= found[measured] <= 1
+    if name == "coco_caption":  # the picture by COCO's id
+        results = json.loads((tmp_path / "run/eval/test/captions_results.json").read_text())
+        assert [each["image_id"] for each in results] == [73]
 
 
 # ---- the page of several pictures an example -------------------------------------------------------------------------
