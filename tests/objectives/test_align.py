@@ -84,8 +84,8 @@ def test_it_is_the_attention_inside_the_boxes(layer, heads):
             shares.append(given[true].sum())
             losses.append(-np.log(given[true].sum()))
             hits.append(true[np.argmax(np.where(own, given, -1))])
-    np.testing.assert_allclose(metrics["align/loss"], (sum(losses), len(losses)), rtol=1e-5)
-    np.testing.assert_allclose(metrics["align/inside"], (sum(shares), len(losses)), rtol=1e-5)
+    np.testing.assert_allclose(metrics["align/loss"], (sum(losses), len(losses)), rtol=1e-6)
+    np.testing.assert_allclose(metrics["align/inside"], (sum(shares), len(losses)), rtol=1e-6)
     assert metrics["align/pointing"] == (sum(hits), len(losses))
     assert len(model.calls) == 1  # vqa reads what align had encoded
 

@@ -80,6 +80,8 @@ def check_slope(loss, params):
 
 
 def log_softmax(logits):
+    """In float64, whatever it is given."""
+    logits = np.asarray(logits, np.float64)
     top = logits.max(-1, keepdims=True)
     with np.errstate(divide="ignore"):
         return logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
