@@ -2,8 +2,8 @@
 
 Claim: an encoder of single pictures grounds expressions without a detector: image tokens that have read the text choose
 a patch and say a box (one-stage grounding; losses as DETR's), ten epochs from ViLT, whose rate it keeps. `regions`
-chooses a region as UNITER does (Chen et al. 2020), with the batches, steps and rate of its authors'
-config, but on one table of features for training and evaluation: there training reads the regions of the true boxes.
+chooses a region as UNITER does (Chen et al. 2020), with the batches, steps, rate and clipping of its authors' config,
+but on one table of features for training and evaluation: there training reads the regions of the true boxes.
 
 Command (DATA: the folder `data` of refer with COCO's train2014, see docs/data.md; FOLDER: published ViLT, or a run of
 your own; UNITER: its published weights, with the table features.tsv in DATA):
@@ -52,6 +52,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.train.batch_size = 128 if regions else 256
     config.train.accumulate = 1 if regions else 4
     config.train.learning_rate = 1e-4
+    config.train.one_objective = False
+    config.train.clip_norm = 2.0 if regions else 1.0
     config.train.warmup_steps = 1500 if regions else config.train.num_steps // 10
     config.train.eval_every = config.train.num_steps // 10
     config.train.eval_batches = 0

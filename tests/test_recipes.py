@@ -27,6 +27,7 @@ from singlestream.train.sharding import make_mesh
 from singlestream.words import group_words
 from tests.data import toy_published as toy
 from tests.data.toy_nlvr import write_nlvr
+from tests.data.toy_regions import vilbert_line, write_table
 from tests.explain.browser import complaints, hover, open_page, start_browser, text_of, veils  # noqa: F401  (a fixture)
 from tests.test_configs import read
 from tests.train.conftest import scenes  # noqa: F401  (a fixture)
@@ -132,6 +133,31 @@ def test_it_trains_and_evaluates_on_the_published_files(name, tmp_path, monkeypa
     if name == "coco_caption":  # the picture by COCO's id
         results = json.loads((tmp_path / "run/eval/test/captions_results.json").read_text())
         assert [each["image_id"] for each in results] == [73]
+
+
+def write_regions(folder: Path) -> Path:
+    """Captions of three pictures, of which a detector's regions with the probabilities of all classes are known."""
+    folder.mkdir()
+    names = ["cat", "dog", "hat"]
+    write_table(folder / "features.tsv", names, vilbert_line)
+    for split in ("train", "validation"):
+        lines = [{"image": name, "caption": f"a {name} that sleeps"} for name in names]
+        toy.write(folder / f"{split}.jsonl", lines, lines=True)
+    return folder
+
+
+def test_uniter_pretrains_on_a_detectors_regions(tmp_path, monkeypatch):
+    """Of four objectives one a step, among them masked regions held against the detector's probabilities."""
+    config = cut("uniter", write_regions(tmp_path / "data"))
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, max_patches=4, text_length=8, options=read("uniter").data.options),
+        model=dataclasses.replace(config.model, num_layers=1, region_dim=6),
+    )
+    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+    results = loop.train(config, tmp_path / "run")
+    assert {f"{name}/loss" for name in ("itm", "mlm", "mrm", "wpa")} <= set(results)
+    assert all(np.isfinite(value) for value in results.values()) and results["mrm/loss"] > 0
 
 
 # ---- the page of several pictures an example -------------------------------------------------------------------------
