@@ -57,6 +57,7 @@ PUBLISHED = {
     "coco_caption": (toy.write_coco, "test", "prefix_lm/accuracy"),
     "snli_ve": (toy.write_snli_ve, "test", "vqa/accuracy"),
     "nlvr2": (toy.write_nlvr2, "test", "vqa/accuracy"),
+    "clevr": (toy.write_clevr, "validation", "vqa/accuracy"),
 }
 MINIATURE = dict(shorter_side=16, max_patches=6, text_length=16)  # of pictures of 24 x 16 pixels, in patches of 8
 
