@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.text_length = 20
     config.data.max_patches = 36
     config.objectives = {"mlm": 1.0, "itm": 1.0, "mrm": 1.0, "vqa": 1.0}
-    config.objective_options = {"mrm": {"target": "features"}}
+    config.objective_options = {"mrm": {"targets": ("features",)}}
     config.train.num_steps = 700_000
     config.train.batch_size = 256
     config.train.accumulate = 4

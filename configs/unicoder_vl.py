@@ -25,5 +25,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.image_positions = "boxes"
     config.model.modality = "none"
     config.objectives = {"mlm": 1.0, "itm": 1.0, "mrm": 1.0}
-    config.objective_options = {"mrm": {"target": "classes"}}
+    config.objective_options = {"mrm": {"targets": ("classes",)}}
     return config

@@ -1,10 +1,10 @@
 """UNITER: regions of seven numbers and a LayerNorm for each part, in one stream with the words (Chen et al. 2020).
 
 Claim: the published architecture of its base size (feature, box, and the text's token type 1, normalised apart and
-together) and its pre-training (section 3.2): each step is one objective's, masked words and matching twice as often as
-masked regions, which are held against the detector's probabilities by KL (MRC-kl); their features (MRFR), which the
-authors predict as often, are left out. The alignment of words and regions has steps of its own, a tenth as many as
-matching, where the authors add it to matching at 0.1. Lengths, steps, warm-up, rate, beta2 and clipping are those of
+together) and its pre-training (section 3.2): each step is one objective's, masked words, matching and masked regions
+equally often. Of masked regions it predicts features (MRFR) and the detector's probabilities by KL (MRC-kl) at once,
+where the authors take turns. The alignment of words and regions has steps of its own, a tenth as many as matching,
+where the authors add it to matching at 0.1. Lengths, steps, warm-up, rate, beta2 and clipping are those of
 their config on COCO and Visual Genome; its batches count 163,840 tokens, here 2,560 examples.
 
 Command (data and start as in configs/visualbert.py, but features.tsv holds the probabilities of all classes, the table
@@ -29,8 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.image_norm = "each"
     config.model.image_positions = "boxes7"
     config.model.modality = "token_types"
-    config.objectives = {"mlm": 2.0, "itm": 2.0, "mrm": 1.0, "wpa": 0.2}
-    config.objective_options = {"mrm": {"target": "distribution"}}
+    config.objectives = {"mlm": 1.0, "itm": 1.0, "mrm": 1.0, "wpa": 0.1}
+    config.objective_options = {"mrm": {"targets": ("features", "distribution")}}
     config.train.one_objective = True
     config.train.num_steps = 200_000
     config.train.batch_size = 2560

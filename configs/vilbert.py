@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.max_patches = 101
     config.data.mean_region = True
     config.objectives = {"mlm": 1.0, "itm": 1.0, "mrm": 1.0}
-    config.objective_options = {"mrm": {"target": "distribution"}}
+    config.objective_options = {"mrm": {"targets": ("distribution",)}}
     config.train.num_steps = 65_000
     config.train.batch_size = 512
     config.train.accumulate = 8
