@@ -3,9 +3,9 @@
 Needs the run's folder alone. Writes `eval/SPLIT/metrics.json` and `predictions.jsonl` into it, with `--report` also the
 page `report.html`; the last line of its output is the metrics as one line of JSON. With `--prune=0.5` the model keeps
 that share of its image tokens after its first layer, and the folder is `eval/SPLIT-prune-0.5/`. A run that writes
-captions or chooses among texts also writes `captions.jsonl` or `choices.jsonl`; `--search` and the flags beside it say
-how captions are written, and `--together=RUN` counts what this run and another one, evaluated before, both answer right
-(VCR's answers and reasons).
+captions, gives labels, finds what a text means or chooses among texts also writes `captions.jsonl`, `labels.jsonl`,
+`groundings.jsonl` or `choices.jsonl`; `--search` and the flags beside it say how captions are written, and
+`--together=RUN` counts what this run and another one, evaluated before, both answer right (VCR's answers and reasons).
 """
 
 from typing import Any

@@ -7,7 +7,8 @@ Command (FOLDER: published ViLT, or the run of pretrain_coco.py; DATA: train.jso
 the folder img; of the first release dev.jsonl and test.jsonl):
     python train.py --config=configs/hateful_memes.py --workdir=runs/memes --config.init=FOLDER --config.data.dir=DATA
     python eval.py --workdir=runs/memes --split=test
-The figure is `classify/auroc`; the best checkpoint is that of the accuracy, which the loop counts.
+The figure is `classify/auroc`; the best checkpoint is that of the accuracy, which the loop counts. `labels.jsonl` has
+the id, the labels' probabilities and the label of each meme, published or not, as an entry to the challenge needs them.
 Hardware: meant for one GPU of 24 GB.
 Expected: not measured: neither data nor weights could be fetched where this was written. Chance is 0.5. The dataset's
 paper reports 0.714 for VisualBERT pre-trained on COCO and 0.700 for ViLBERT, on test; people agree on 84.7% (table 1).

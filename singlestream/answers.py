@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from rich.table import Table
@@ -27,6 +27,13 @@ ACCURACIES = {
 }
 
 Metrics = dict[str, int | float]  # counts are whole
+
+
+@runtime_checkable
+class Line(Protocol):
+    """What an evaluation found of one example, a line of a file."""
+
+    def to_json(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

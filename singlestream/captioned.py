@@ -14,6 +14,8 @@ from singlestream.data.record import Record, Source
 from singlestream.model.captions import Caption, Search, Writer, writing
 from singlestream.predict import MAX_ROWS, Model
 
+FILE = "captions.jsonl"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Captioned:

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from singlestream.answers import Metrics, put_share
 from singlestream.batch import Batch
 from singlestream.config import ConfigError
-from singlestream.data.pipeline import EvalItem
-from singlestream.data.record import Sentence
+from singlestream.data.pipeline import EvalItem, check_rows
+from singlestream.data.record import Sentence, Source
 from singlestream.objectives.choose import CHOICE_HEAD, RIGHT
 from singlestream.predict import Model
 from singlestream.train.errors import FolderError
@@ -55,8 +55,13 @@ class Chosen:
         return json.dumps(values, ensure_ascii=False)
 
 
-def choose_texts(model: Model, batches: Iterable[EvalItem]) -> list[Chosen]:
-    """Softmax over the texts of each record, as the objective `choose` has it; a text alone is no choice."""
+def choose_texts(model: Model, source: Source, batches: Iterable[EvalItem]) -> list[Chosen]:
+    """Softmax over the texts of each record, as the objective `choose` has it; a text alone is no choice.
+
+    Raises:
+        DataError: a record with more texts than a row holds.
+    """
+    check_rows(source, model.config.data)
 
     @jax.jit
     def read(params: Any, batch: Batch) -> jax.Array:

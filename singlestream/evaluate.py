@@ -12,18 +12,19 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from singlestream.answers import Answered, Evaluation, Metrics, Pointing, prior_answers, summarise
+from singlestream.answers import Answered, Evaluation, Line, Metrics, Pointing, prior_answers, summarise
 from singlestream.batch import Batch, without_audio, without_image
+from singlestream.captioned import FILE as CAPTIONS
 from singlestream.captioned import Captioned, summarise_captions, unscored, write_captions
 from singlestream.chosen import FILE as CHOICES
-from singlestream.chosen import Chosen, choose_texts, read_choices, summarise_choices, summarise_together
+from singlestream.chosen import choose_texts, read_choices, summarise_choices, summarise_together
 from singlestream.config import Config, ConfigError
 from singlestream.data.overlap import overlap_lines, read_ids
 from singlestream.data.pipeline import EvalItem, eval_batches
@@ -32,9 +33,12 @@ from singlestream.data.sources import open_split, source_module, split_names
 from singlestream.data.survey import is_question
 from singlestream.explain.pointing import PointingCounts, add_counts, count_pointing
 from singlestream.explain.scores import wilson_interval
-from singlestream.labelled import LABEL_HEAD, measure_labels
+from singlestream.grounded import FILE as GROUNDINGS
+from singlestream.grounded import ground_texts, summarise_groundings
+from singlestream.labelled import FILE as LABELS
+from singlestream.labelled import label_texts, summarise_labels
 from singlestream.loading import load
-from singlestream.model.answering import answering, probabilities
+from singlestream.model.answering import LABEL_HEAD, answering, gives_several, probabilities
 from singlestream.model.captions import Search, writing
 from singlestream.objectives import build_objectives
 from singlestream.objectives.choose import CHOICE_HEAD
@@ -100,10 +104,9 @@ def evaluate(
         raise ConfigError(f"--split={split}: {model.config.data.name} has {', '.join(splits)}")
     chooser, model = model, model.pruned(keep=prune) if prune else model
     place = folder.eval(f"{split}-prune-{prune:g}" if prune else split)
-    chooses, writes = CHOICE_HEAD in model.heads, bool(writing(model.heads))
-    if together and not chooses:
+    if together and CHOICE_HEAD not in model.heads:
         raise ConfigError(f"--together={together}: it is for two runs with config.objectives.choose, {workdir} is none")
-    if search and not writes:
+    if search and not writing(model.heads):
         raise ConfigError(
             f"--search={search.kind}: it is for a run with config.objectives.prefix_lm or caption, {workdir} is none"
         )
@@ -115,17 +118,11 @@ def evaluate(
     found = run_evaluation(model, folder, split, chooser=chooser)
     for line in overlap_lines(read_ids(folder.pictures), found.source, split):
         print(line, file=sys.stderr)
-    captioned = write_captions(model, found.source, search) if writes else []
-    if captioned and (why := unscored(captioned)):
-        print(f"captions get no BLEU, ROUGE-L and CIDEr: {why}", file=sys.stderr)
-    found.metrics.update(summarise_captions(captioned) if captioned else {})
-    chosen = choose_texts(model, _batches(model, found.source)) if chooses else []
-    found.metrics.update(summarise_choices(chosen) if chosen else {})
-    found.metrics.update(summarise_together(chosen, others) if together else {})
+    lines = _lines(found, others if together else None, search)
     if shortlist > 0:
         with folder.writing():
             found.metrics.update(retrieve(model, found.source, place / "retrieval", shortlist=shortlist))
-    files = _files(found, captioned, chosen)
+    files = _files(found, lines)
     if report:
         files["report.html"] = make_report(found).to_html()
     with folder.writing():
@@ -133,23 +130,49 @@ def evaluate(
     return found.metrics
 
 
-def _files(found: Evaluation, captioned: Sequence[Captioned], chosen: Sequence[Chosen]) -> dict[str, str]:
+def _lines(
+    found: Evaluation, others: Mapping[str, bool | None] | None, search: Search | None
+) -> dict[str, Sequence[Line]]:
+    """What each of the run's tasks says of the split, by the names of the files; its figures join `found.metrics`.
+
+    Args:
+        others: of `read_choices`, where two runs are counted together.
+        search: how captions are written; None: as captioning is reported.
+    """
+    model, source, heads = found.model, found.source, found.model.heads
+    lines: dict[str, Sequence[Line]] = {"predictions.jsonl": found.answered}
+    if writing(heads):
+        lines[CAPTIONS] = captioned = write_captions(model, source, search)
+        if why := unscored(captioned):
+            print(f"captions get no BLEU, ROUGE-L and CIDEr: {why}", file=sys.stderr)
+        found.metrics.update(summarise_captions(captioned))
+    if LABEL_HEAD in heads:
+        priors = found.folder.read_json(found.folder.priors)
+        lines[LABELS] = labelled = label_texts(model, priors, _batches(model, source))
+        found.metrics.update(summarise_labels(labelled))
+    if model.config.objectives.get("ground"):
+        lines[GROUNDINGS] = grounded = ground_texts(model, _batches(model, source))
+        found.metrics.update(summarise_groundings(grounded))
+    if CHOICE_HEAD in heads:
+        lines[CHOICES] = chosen = choose_texts(model, source, _batches(model, source))
+        found.metrics.update(summarise_choices(chosen))
+        found.metrics.update({} if others is None else summarise_together(chosen, others))
+    return {name: each for name, each in lines.items() if each}
+
+
+def _files(found: Evaluation, lines: Mapping[str, Sequence[Line]]) -> dict[str, str]:
     """What is written of an evaluation, by the names of the files."""
     files = {"metrics.json": json.dumps(found.metrics, indent=1) + "\n"}
-    if found.answered:
-        files["predictions.jsonl"] = "".join(f"{each.to_json()}\n" for each in found.answered)
+    files |= {name: "".join(f"{each.to_json()}\n" for each in some) for name, some in lines.items()}
     source = source_module(found.model.config.data.name)
     submission = getattr(source, "submission", None)
     if submission and found.answered and not found.judged:
         said = {each.sentence.id: each.predicted for each in found.answered}
         files["submission.json"] = json.dumps(submission(said)) + "\n"
-    if captioned:
-        files["captions.jsonl"] = "".join(f"{each.to_json()}\n" for each in captioned)
-        if results := getattr(source, "caption_results", None):
-            said = {each.record.files[0]: each.caption.text for each in captioned}
-            files["captions_results.json"] = json.dumps(results(said)) + "\n"
-    if chosen:
-        files[CHOICES] = "".join(f"{each.to_json()}\n" for each in chosen)
+    captioned = [each for each in lines.get(CAPTIONS, ()) if isinstance(each, Captioned)]
+    if captioned and (results := getattr(source, "caption_results", None)):
+        said = {each.record.files[0]: each.caption.text for each in captioned}
+        files["captions_results.json"] = json.dumps(results(said)) + "\n"
     return files
 
 
@@ -162,8 +185,6 @@ def run_evaluation(model: Model, folder: RunFolder, split: str, *, chooser: Mode
     losses, answered = _measure(model, folder, source)
     metrics = summarise(answered) if answered else {}
     metrics |= {name: value for name, value in losses.items() if name not in metrics}
-    if LABEL_HEAD in model.heads:
-        metrics |= measure_labels(model, _batches(model, source))
     pointing = None
     if _has_pointing(model):
         count = _count_fn(model)
@@ -197,7 +218,9 @@ def _measure(model: Model, folder: RunFolder, source: Source) -> tuple[Metrics, 
     kept = jax.eval_shape(lambda: {"objectives": {n: o.init_state(spec) for n, o in objectives.items()}})
     # Once: a queue or a teacher in numpy would travel to the device with every batch.
     state = {"params": model.params, **jax.device_put(restore_tree(folder.checkpoints, model.step, kept))}
-    answers = _answers_fn(graphdef, config, min(TOP, spec.num_answers)) if answering(model.heads) else None
+    head = answering(model.heads)
+    one_answer = head and not (head == LABEL_HEAD and gives_several(config))
+    answers = _answers_fn(graphdef, config, min(TOP, spec.num_answers)) if one_answer else None
     priors = folder.read_json(folder.priors) if answers else {}
     totals, answered, truncated = Totals(), [], 0
     for number, (batch, items) in enumerate(_batches(model, source)):
@@ -234,8 +257,8 @@ def _answers_fn(graphdef: Any, config: Config, count: int) -> Any:
     @jax.jit
     def answers(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graphdef, params)
-        logits = model.heads[answering(model.heads)](model(batch))
-        probability, ids = jax.lax.top_k(probabilities(logits, config), count)
+        head = answering(model.heads)
+        probability, ids = jax.lax.top_k(probabilities(model.heads[head](model(batch)), head, config), count)
         return probability, ids
 
     return answers

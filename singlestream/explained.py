@@ -21,7 +21,7 @@ from singlestream.explain.question import Question, Relevance
 from singlestream.explain.report import Word
 from singlestream.explain.study import Study, study
 from singlestream.explained_heads import Heads, heads_of
-from singlestream.model.answering import answering
+from singlestream.model.answering import WANTED, answering
 from singlestream.predict import Model, Pictures, Prediction
 from singlestream.words import by_words, places, words_of
 
@@ -88,7 +88,7 @@ def explain_answer(
     """
     processor, head = model.processor, answering(model.heads)
     if not head:
-        raise ConfigError(f"explain needs the head 'vqa' or 'nlvr2'; this model has {', '.join(model.heads) or 'none'}")
+        raise ConfigError(f"explain needs the head {WANTED}; this model has {', '.join(model.heads) or 'none'}")
     if answer and answer not in model.answers:
         raise DataError(f"the model does not know the answer {answer!r}; it has {len(model.answers)}: {_few(model)}")
     _check_text(processor, text)

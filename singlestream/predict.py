@@ -23,7 +23,7 @@ from singlestream.data.visual import Visual
 from singlestream.interop.build import save
 from singlestream.interop.plan import Plan
 from singlestream.interop.rules import Account
-from singlestream.model.answering import answering, probabilities
+from singlestream.model.answering import WANTED, answering, probabilities
 from singlestream.model.build import AnyModel
 from singlestream.model.captions import WRITING, Caption, Search, Writer, writing
 from singlestream.model.pruning.config import PruningConfig
@@ -38,7 +38,11 @@ Pictures = Visual | tuple[Visual, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """An answer, its probability, and the probability of every answer the model knows, the highest first."""
+    """An answer, its probability, and the probability of every answer the model knows, the highest first.
+
+    Of a run on `classify` answers are labels. With its option `several` each label is there or not: the probabilities
+    do not add up to 1, and those above one half are the labels that the run gives.
+    """
 
     answer: str
     probability: float
@@ -177,10 +181,10 @@ class Model:
         Raises:
             DataError: a picture or sound that cannot be read, a sound for a model that reads none, an empty text, or
                 lists of different lengths.
-            ConfigError: the run has no answers (it was not trained on `vqa` or `nlvr`).
+            ConfigError: the run has no answers (it was not trained on `vqa`, `nlvr` or `classify`).
         """
         if not answering(self.heads):
-            raise ConfigError(f"predict needs the head 'vqa'; this run has {', '.join(self.heads) or 'none'}")
+            raise ConfigError(f"predict needs the head {WANTED}; this run has {', '.join(self.heads) or 'none'}")
         length = next((len(v) for v in (text, image, audio) if isinstance(v, list)), None)
         single, length = length is None, 1 if length is None else length
         images, texts, sounds = (v if isinstance(v, list) else [v] * length for v in (image, text, audio))
@@ -270,8 +274,8 @@ class Model:
         return nnx.merge(self.graphdef, params)(batch, attention=attention)
 
     def _answer_fn(self, params: Any, batch: Batch) -> Float[Array, "B K answers"]:
-        module = nnx.merge(self.graphdef, params)
-        return probabilities(module.heads[answering(module.heads)](module(batch)), self.config)
+        module, head = nnx.merge(self.graphdef, params), answering(self.heads)
+        return probabilities(module.heads[head](module(batch)), head, self.config)
 
 
 def _chunks(*parts: Sequence[Any]) -> Iterator[list[Sequence[Any]]]:

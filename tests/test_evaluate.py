@@ -160,7 +160,7 @@ def test_mlm_and_itm_without_answers(tmp_path):
     assert not any(key.startswith("vqa/") for row in read_rows(RunFolder.at(tmp_path / "run")) for key in row)
     assert not (tmp_path / "run/eval/test/predictions.jsonl").exists()
     assert (tmp_path / "run/eval/test/report.html").exists()
-    with pytest.raises(ss.ConfigError, match="predict needs the head 'vqa'; this run has itm, mlm"):
+    with pytest.raises(ss.ConfigError, match="the head 'vqa' or 'nlvr2' or 'classify'; this run has itm, mlm"):
         ss.load(tmp_path / "run").predict(np.zeros((8, 8, 3), np.uint8), "what?")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -125,6 +125,37 @@ def training_records(source: Source, data: DataConfig) -> list[int]:
             f"config.data.texts={data.texts!r}: source {data.name!r} has no such text in its training split"
         )
     return kept
+
+
+def check_training_rows(source: Source, data: DataConfig) -> None:
+    """Refuses what `check_rows` does, of the texts to train on.
+
+    Raises:
+        ConfigError: as `training_records`.
+        DataError: as `check_rows`.
+    """
+    for corpus in corpora_of(source, data):
+        texts = survey(corpus.source).texts
+        for i in training_records(corpus.source, corpus.data):
+            _check_row(corpus.source, i, [text for text in texts[i] if wanted(text, corpus.data)], corpus.data)
+
+
+def check_rows(source: Source, data: DataConfig) -> None:
+    """Refuses records whose texts an evaluation would divide among rows, for who compares the texts of a record.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    for i in range(len(source)):
+        _check_row(source, i, [text for text in source.texts(i) if evaluated(text, data)], data)
+
+
+def _check_row(source: Source, i: int, texts: Sequence[Sentence], data: DataConfig) -> None:
+    if len(texts) > data.texts_per_row and any(map(is_question, texts)):
+        raise DataError(
+            f"record {source[i].id} has {len(texts)} texts that belong into one row, which holds "
+            f"config.data.texts_per_row={data.texts_per_row}: set it to the most texts of a record"
+        )
 
 
 def training_texts(source: Source, data: DataConfig) -> collections.Counter[Sentence]:

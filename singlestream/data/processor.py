@@ -70,7 +70,7 @@ class Processor:
         found = survey(source)
         sentences = [text for texts in found.texts for text in texts]
         separator = config.data.label_separator
-        counts = collections.Counter(label for text in sentences for label in labels_of(text, separator))
+        counts = collections.Counter(label for text in sentences for label in labels_of(text.answer, separator))
         return cls(
             data=config.data,
             model=config.model.inputs,
@@ -349,7 +349,7 @@ class Processor:
         if self.answers and sentence.answer:
             row["targets/answer"][k] = self._answer_ids.get(sentence.answer, len(self.answers))
         if self.answers and self.data.label_separator:
-            found = label_points(self._answer_ids, labels_of(sentence, self.data.label_separator), sentence)
+            found = label_points(self._answer_ids, labels_of(sentence.answer, self.data.label_separator), sentence)
             row["targets/answer_ids"][k], row["targets/answer_points"][k] = found
         elif self.answers and sentence.answers and self.annotators:
             found = answer_points(self._answer_ids, sentence.answers)

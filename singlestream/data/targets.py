@@ -108,11 +108,11 @@ def put_mentions(boxes: Float[np.ndarray, "T 5 4"], spans: Sequence[tuple[int, i
                 boxes[i] = kept
 
 
-def labels_of(text: Sentence, separator: str) -> tuple[str, ...]:
+def labels_of(answer: str | None, separator: str) -> tuple[str, ...]:
     """The labels in a text's answer: what `separator` separates, without spaces around; "": the answer itself."""
-    if not text.answer or not separator:
-        return (text.answer,) if text.answer else ()
-    return tuple(dict.fromkeys(part.strip() for part in text.answer.split(separator) if part.strip()))
+    if not answer or not separator:
+        return (answer,) if answer else ()
+    return tuple(dict.fromkeys(part.strip() for part in answer.split(separator) if part.strip()))
 
 
 def label_points(

@@ -10,7 +10,9 @@ from jaxtyping import Float
 from singlestream.batch import Array
 from singlestream.config import Config
 
-ANSWERING = ("vqa", "nlvr2")  # heads whose numbers are the run's answers
+LABEL_HEAD = "classify"
+ANSWERING = ("vqa", "nlvr2", LABEL_HEAD)  # heads whose numbers are the run's answers
+WANTED = " or ".join(map(repr, ANSWERING))  # in the words of an error
 
 
 def answering(heads: Container[str]) -> str:
@@ -18,7 +20,19 @@ def answering(heads: Container[str]) -> str:
     return next((name for name in ANSWERING if name in heads), "")
 
 
-def probabilities(logits: Float[Array, "*S answers"], config: Config) -> Float[Array, "*S answers"]:
-    """What the head's logits say after such a run: a distribution, or with `binary` the points to expect of each."""
-    loss = config.objective_options.get("vqa", {}).get("loss")
-    return jax.nn.sigmoid(logits) if loss == "binary" else jax.nn.softmax(logits, axis=-1)
+def gives_several(config: Config) -> bool:
+    """Whether the run gives each label by itself, any number of them; else a text has one answer."""
+    return bool(config.objective_options.get(LABEL_HEAD, {}).get("several"))
+
+
+def probabilities(logits: Float[Array, "*S answers"], head: str, config: Config) -> Float[Array, "*S answers"]:
+    """What a head's logits say after such a run: a distribution over the answers, or of each answer by itself.
+
+    After `vqa` with the loss `binary` these are the points to expect of it, after `classify` with `several` how
+    probable it is that the label is there.
+    """
+    by_itself = {
+        "vqa": config.objective_options.get("vqa", {}).get("loss") == "binary",
+        LABEL_HEAD: gives_several(config),
+    }
+    return jax.nn.sigmoid(logits) if by_itself.get(head) else jax.nn.softmax(logits, axis=-1)

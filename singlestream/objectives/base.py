@@ -63,6 +63,7 @@ class Objective:
         targets: the entries of `Batch.targets` that the loss reads.
         needs: other objectives that a run must have, too; they run before this one.
         needs_others: whether the loss takes other rows of a batch, as negatives; a part of one row is then refused.
+        needs_whole_records: whether the loss compares the texts of a record; one with more than a row holds is refused.
         needs_average: whether the loss reads `encode.teacher`; a run without `config.train.ema_decay` is then refused.
         needs_attention: whether the loss reads attention weights.
         terms: which metrics are losses, and the weight of each within this objective.
@@ -72,6 +73,7 @@ class Objective:
     targets: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     needs_others: bool = False
+    needs_whole_records: bool = False
     needs_average: bool = False
     needs_attention: bool = False
 

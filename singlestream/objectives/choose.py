@@ -26,6 +26,7 @@ class Objective(base.Objective):
     """
 
     targets = ("answer",)
+    needs_whole_records = True
 
     def heads(self, config, spec):
         if spec.num_answers != 2:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from singlestream.batch import Array, Batch, Regions
+from singlestream.batch import Array, Batch, Encoded, Regions
 from singlestream.model.boxes import AGREE, centre_and_size, corners, generalized_iou, iou, token_boxes
 from singlestream.model.heads import HeadConfig
 from singlestream.model.pooling import tokens_of
@@ -48,6 +48,17 @@ class Asked(NamedTuple):
     truth: Float[Array, "B Q 4"]
     counts: Bool[Array, "B Q"]
     tokens: Bool[Array, "B Q N"]
+
+
+class Found(NamedTuple):
+    """What Q expressions are taken to mean: scores of image tokens, the tokens' boxes, and the box of each expression.
+
+    A region's box is its own, a patch's the one that it says.
+    """
+
+    scores: Float[Array, "B Q N"]
+    boxes: Float[Array, "B N 4"]
+    box: Float[Array, "B Q 4"]
 
 
 class Objective(base.Objective):
@@ -86,16 +97,24 @@ class Objective(base.Objective):
         return heads | {"ground_box": HeadConfig(kind="classifier", size=4, source="image")}
 
     def loss(self, encode, heads, batch, spec, key, state):
-        encoded = encode(batch)
-        if self.options.of == "phrases":
-            asked, scores = phrases(batch), heads["phrase"](encoded)
-        else:
-            asked, scores = texts(batch), heads["grounding"](encoded)[..., 0][:, None]
-        scores = jnp.where(asked.tokens, scores, OUT)
-        if isinstance(batch.image, Regions):
-            return _of_regions(scores, asked, token_boxes(batch.image)), state
-        boxes = patch_boxes(heads["ground_box"](encoded), token_boxes(batch.image))
-        return _of_patches(scores, asked, token_boxes(batch.image), boxes), state
+        asked, found = ground(heads, encode(batch), batch, self.options.of)
+        hits = (iou(found.box, asked.truth) >= AGREE).astype(jnp.float32)
+        losses = _of_regions if isinstance(batch.image, Regions) else _of_patches
+        return {**losses(found, asked, batch), "accuracy": base.masked_sum(hits, asked.counts)}, state
+
+
+def ground(heads: base.Heads, encoded: Encoded, batch: Batch, of: str) -> tuple[Asked, Found]:
+    """The expressions of a batch, one of the kinds `OF`, and what they mean to a model with the objective's heads."""
+    if of == "phrases":
+        asked, scores = phrases(batch), heads["phrase"](encoded)
+    else:
+        asked, scores = texts(batch), heads["grounding"](encoded)[..., 0][:, None]
+    scores, boxes = jnp.where(asked.tokens, scores, OUT), token_boxes(batch.image)
+    if isinstance(batch.image, Regions):
+        return asked, Found(scores, boxes, jnp.take_along_axis(boxes, scores.argmax(-1)[..., None], axis=1))
+    boxes = patch_boxes(heads["ground_box"](encoded), boxes)
+    share = jax.nn.softmax(scores, axis=-1)
+    return asked, Found(scores, boxes, jnp.einsum("bqn,bnc->bqc", share, boxes, precision=jax.lax.Precision.HIGHEST))
 
 
 def phrases(batch: Batch) -> Asked:
@@ -138,31 +157,20 @@ def _single_box(boxes: Float[Array, "B T M 4"]) -> tuple[Float[Array, "B T 4"], 
     return jnp.where(present[..., None], boxes, 0).sum(-2), present.sum(-1) == 1
 
 
-def _of_regions(scores: Float[Array, "B Q N"], asked: Asked, boxes: Float[Array, "B N 4"]) -> base.Metrics:
-    fit = jnp.where(asked.tokens, iou(boxes[:, None], asked.truth[:, :, None]), -1)
-    label = jnp.where(fit.max(-1) >= AGREE, jax.lax.argmax(fit, 2, jnp.int32), scores.shape[-1])
-    loss, _ = base.cross_entropy(scores, label, asked.counts)
-    chosen = jnp.take_along_axis(fit, scores.argmax(-1)[..., None], axis=-1)[..., 0]
-    return {"choice_loss": loss, "accuracy": _share(chosen >= AGREE, asked)}
+def _of_regions(found: Found, asked: Asked, batch: Batch) -> base.Metrics:
+    fit = jnp.where(asked.tokens, iou(found.boxes[:, None], asked.truth[:, :, None]), -1)
+    label = jnp.where(fit.max(-1) >= AGREE, jax.lax.argmax(fit, 2, jnp.int32), fit.shape[-1])
+    return {"choice_loss": base.cross_entropy(found.scores, label, asked.counts)[0]}
 
 
-def _of_patches(
-    scores: Float[Array, "B Q N"], asked: Asked, cells: Float[Array, "B N 4"], boxes: Float[Array, "B N 4"]
-) -> base.Metrics:
-    truth, (middle, place) = asked.truth, (centre_and_size(x)[..., :2] for x in (cells, asked.truth))
+def _of_patches(found: Found, asked: Asked, batch: Batch) -> base.Metrics:
+    truth, cells = asked.truth, token_boxes(batch.image)
+    middle, place = (centre_and_size(x)[..., :2] for x in (cells, truth))
     far = jnp.square(middle[:, None] - place[:, :, None]).sum(-1)
     label = jax.lax.argmin(jnp.where(asked.tokens, far, jnp.inf), 2, jnp.int32)
-    loss, _ = base.cross_entropy(scores, label, asked.counts)
-    share = jax.nn.softmax(scores, axis=-1)
-    box = jnp.einsum("bqn,bnc->bqc", share, boxes, precision=jax.lax.Precision.HIGHEST)
-    apart = jnp.abs(centre_and_size(box) - centre_and_size(truth)).sum(-1)
+    apart = jnp.abs(centre_and_size(found.box) - centre_and_size(truth)).sum(-1)
     return {
-        "choice_loss": loss,
+        "choice_loss": base.cross_entropy(found.scores, label, asked.counts)[0],
         "l1_loss": base.masked_sum(apart, asked.counts),
-        "giou_loss": base.masked_sum(1 - generalized_iou(box, truth), asked.counts),
-        "accuracy": _share(iou(box, truth) >= AGREE, asked),
+        "giou_loss": base.masked_sum(1 - generalized_iou(found.box, truth), asked.counts),
     }
-
-
-def _share(found: Bool[Array, "B Q"], asked: Asked) -> base.Sums:
-    return base.masked_sum(found.astype(jnp.float32), asked.counts)

@@ -14,7 +14,7 @@ from singlestream.batch import Batch, Spec
 from singlestream.config import Config, ConfigError
 from singlestream.data.mixture import open_training
 from singlestream.data.overlap import by_collection, joined, picture_ids, write_ids
-from singlestream.data.pipeline import priors, training_texts
+from singlestream.data.pipeline import check_rows, check_training_rows, priors, training_texts
 from singlestream.data.processor import Processor
 from singlestream.data.record import Source
 from singlestream.data.sources import open_split, split_names
@@ -148,6 +148,10 @@ def _check_targets(run: Run) -> None:
                 f"config.objectives.{name} needs texts with an answer: config.data.texts={data.texts!r} and "
                 f"config.data.kinds={data.kinds} leave none"
             )
+        if objective.needs_whole_records:
+            check_training_rows(run.source, data)
+            if run.validation is not None:
+                check_rows(run.validation, data)
 
 
 def _keep(run: Run) -> None:

@@ -156,5 +156,5 @@ def test_a_model_without_answers_and_a_word_unknown(tmp_path):
     with pytest.raises(ss.DataError, match="the model reads no audio"):
         ss.explain_answer(model, np.zeros((9, 9, 3), np.uint8), TEXT, audio=np.zeros(9))
     model.module.heads.pop(answering(model.heads))
-    with pytest.raises(ss.ConfigError, match="explain needs the head 'vqa' or 'nlvr2'; this model has none"):
+    with pytest.raises(ss.ConfigError, match="the head 'vqa' or 'nlvr2' or 'classify'; this model has none"):
         ss.explain_answer(model, np.zeros((9, 9, 3), np.uint8), TEXT)

@@ -54,10 +54,11 @@ def test_log_odds_rank_as_probabilities_do():
 
 def test_labels_are_separated():
     text = Sentence(id="t", text="a film", answer=" drama| war |drama|")
-    assert labels_of(text, "|") == ("drama", "war")
-    assert labels_of(text, "") == (text.answer,)
-    assert labels_of(Sentence(id="c", text="a caption"), "|") == ()
-    ids, given = label_points({"war": 3, "comedy": 1}, labels_of(text, "|"), text)
+    labels = labels_of(text.answer, "|")
+    assert labels == ("drama", "war")
+    assert labels_of(text.answer, "") == (text.answer,)
+    assert labels_of("", "|") == labels_of(None, "|") == ()
+    ids, given = label_points({"war": 3, "comedy": 1}, labels, text)
     assert ids.tolist() == [3, *[-1] * 9] and given.tolist() == [1, *[0] * 9]
     with pytest.raises(DataError, match="text t has 11 labels, more than 10"):
         label_points({f"{i}": i for i in range(11)}, [f"{i}" for i in range(11)], text)

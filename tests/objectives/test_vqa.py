@@ -128,8 +128,8 @@ def test_padding_and_packing_change_nothing():
 def test_probabilities_are_what_the_loss_makes_of_logits():
     logits = jnp.asarray(logits_of(0))
     binary = dataclasses.replace(Config(), objective_options={"vqa": {"loss": "binary"}})
-    np.testing.assert_allclose(probabilities(logits, binary), 1 / (1 + np.exp(-logits)), rtol=1e-6)
-    np.testing.assert_allclose(probabilities(logits, Config()).sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(probabilities(logits, "vqa", binary), 1 / (1 + np.exp(-logits)), rtol=1e-6)
+    np.testing.assert_allclose(probabilities(logits, "vqa", Config()).sum(-1), 1, rtol=1e-6)
 
 
 def test_an_unknown_loss_is_refused():
