@@ -11,6 +11,7 @@ from flax import nnx
 from singlestream.answers import Metrics, put_share
 from singlestream.caption_scores import caption_scores, missing
 from singlestream.data.record import Record, Source
+from singlestream.data.survey import is_question
 from singlestream.model.captions import Caption, Search, Writer, writing
 from singlestream.predict import MAX_ROWS, Model
 
@@ -28,7 +29,7 @@ class Captioned:
     @property
     def references(self) -> list[str]:
         """What people wrote about the picture."""
-        return [text.text for text in self.record.texts if not text.answer]
+        return [text.text for text in self.record.texts if not is_question(text)]
 
     def to_json(self) -> str:
         """A line of `captions.jsonl`."""

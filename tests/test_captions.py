@@ -91,6 +91,14 @@ def test_a_picture_is_known_by_its_file_and_one_without_a_reference_is_said(monk
     assert captioned.unscored(both[:1]) == ""
 
 
+def test_a_question_is_no_reference_whether_answered_or_not():
+    said = (("a cat", ""), ("what is it?", None), ("is it red?", "no"))
+    texts = tuple(Sentence(id=text, text=text, answer=answer) for text, answer in said)
+    caption = ss.Caption(text="a dog", log_probability=0.0)
+    record = Record(id="1", images=(), texts=texts, picture=1)
+    assert captioned.Captioned(record=record, caption=caption).references == ["a cat"]
+
+
 @pytest.mark.parametrize(
     "search",
     [ss.Search(), ss.Search(kind="beam", num_beams=3), ss.Search(kind="sample", top_p=0.5, temperature=0.7)],

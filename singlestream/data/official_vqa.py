@@ -32,7 +32,7 @@ WRITTEN_OUT = {
 _NUMBER = re.compile(r"[0-9],[0-9]")
 _STRAY_PERIOD = re.compile(r"\.(?![0-9])")
 _MOST_PERIODS = 32  # there a flag (re.UNICODE) stands in the place of the count
-_ENOUGH = 3  # annotators who say the same make an answer wholly right
+ENOUGH = 3  # annotators who say the same make an answer wholly right
 
 
 def clean(answer: str) -> str:
@@ -68,7 +68,7 @@ def accuracy(predicted: str, answers: Sequence[str]) -> float:
         given, said = [normalise(answer) for answer in given], normalise(said)
     same = [answer == said for answer in given]
     # Added up in the annotators' order: another order rounds differently.
-    return sum(min(1.0, (sum(same) - own) / _ENOUGH) for own in same) / len(same)
+    return sum(min(1.0, (sum(same) - own) / ENOUGH) for own in same) / len(same)
 
 
 def points(answers: Sequence[str]) -> dict[str, float]:

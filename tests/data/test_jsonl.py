@@ -73,6 +73,21 @@ def test_a_line_is_a_record(folder):
     np.testing.assert_array_equal(records[3].images[1], np.asarray(Image.open(folder / "b.png")))
 
 
+def test_answers_are_not_known_or_those_of_several_annotators(folder):
+    given = ["Bed.", "sofa", "bed", "a bed", "bed"]
+    _write(
+        folder, [{**GOOD, "answer": None}, _answered(given), _answered(["T-Shirt"] * 4), _answered(["the", "a"] * 2)]
+    )
+    found = [text for i in range(4) for text in _open(folder).texts(i)]
+    assert [(text.answer, text.answers) for text in found] == [
+        (None, ()),
+        ("bed", tuple(given)),
+        ("T-Shirt", ("T-Shirt",) * 4),  # as all wrote it
+        ("the", ("the", "a", "the", "a")),  # of which the normalisation leaves nothing
+    ]
+    assert [text.score("bed") for text in found[1:]] == [1, 0, 0] and found[2].score("T-Shirt") == 1
+
+
 def test_texts_that_share_a_row_share_their_picture(folder):
     source = _open(folder, texts_per_row=2)
     assert [[text.id for text in source.texts(i)] for i in range(len(source))] == [
@@ -118,6 +133,10 @@ def test_it_trains_and_evaluates(folder, model, settings):
 GOOD = {"image": "a.png", "question": "What?", "answer": "it"}
 
 
+def _answered(answers) -> dict:
+    return {"image": "a.png", "question": "What?", "answers": answers}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -128,9 +147,14 @@ GOOD = {"image": "a.png", "question": "What?", "answer": "it"}
         ({**GOOD, "image": []}, r'"image" is \[\], expected'),
         ({**GOOD, "image": 3}, '"image" is 3, expected'),
         ({**GOOD, "image": ["a.png", 3]}, r'"image" is \[\'a.png\', 3\], expected'),
-        ({"image": "a.png"}, 'expected either "question" with "answer", or "caption"; found image'),
+        ({"image": "a.png"}, 'expected either "question" with "answer" or "answers", or "caption"; found image$'),
         ({**GOOD, "caption": "It."}, "found image, question, answer, caption"),
-        ({"image": "a.png", "question": "What?"}, '"answer" is None, expected a text in quotes that is not empty'),
+        ({"image": "a.png", "question": "What?"}, "found image, question$"),
+        ({"image": "a.png", "caption": "It.", "answer": None}, "found image, caption, answer$"),
+        ({**GOOD, "answers": ["it"] * 4}, "found image, question, answer, answers$"),
+        (_answered(["it"] * 3), r"\"answers\" is \['it', 'it', 'it'\], expected the answers of at least 4 annotators"),
+        (_answered(["it"] * 3 + [" "]), r"\"answers\" is .*, expected the answers .*; give one answer as \"answer\"$"),
+        (_answered("it is"), "\"answers\" is 'it is', expected"),
         ({**GOOD, "answer": 2}, '"answer" is 2, expected a text'),
         ({**GOOD, "question": " "}, "\"question\" is ' ', expected a text"),
         ({**GOOD, "image": "none.png"}, r"no such image file .*none\.png$"),

@@ -44,7 +44,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pictures in red and blue of several sizes, a question each."""
+    """Pictures in red and blue of several sizes, a question each; nobody answered those of `test`."""
     folder = tmp_path_factory.mktemp("pictures")
     for split, count in (("train", 12), ("validation", 4), ("test", 4)):
         lines = []
@@ -53,7 +53,8 @@ def data(tmp_path_factory):
             pixels = np.zeros((*size, 3), np.uint8)
             pixels[..., 0 if answer == "red" else 2] = 200 + i
             write_png(folder / f"{split}{i}.png", pixels)
-            lines.append({"image": f"{split}{i}.png", "question": "what colour is it?", "answer": answer})
+            known = answer if split != "test" else None
+            lines.append({"image": f"{split}{i}.png", "question": "what colour is it?", "answer": known})
         (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return folder
 
@@ -111,7 +112,9 @@ def test_weights_are_tuned(config, weights, tmp_path, capsys):
     assert f"from {weights} (vilt, transformers)" in said and "0 stay fresh" in said
     assert 0 <= results["vqa/accuracy"] <= 1
     unknown = "the run began with published weights; it is not known which pictures they were trained on\n"
-    evaluate(tmp_path / "run")
+    assert evaluate(tmp_path / "run")["vqa/questions"] == 4
+    predictions = (tmp_path / "run/eval/test/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["correct"] for line in predictions] == [None] * 4
     assert unknown in said and capsys.readouterr().err == unknown
     assert pictures_before(dataclasses.replace(config, init=str(tmp_path / "run")), training) == UNKNOWN
     stored = RunFolder.at(tmp_path / "run").read_config()

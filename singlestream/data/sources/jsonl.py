@@ -4,6 +4,8 @@
 
     {"image": "cat.jpg", "question": "what is it?", "answer": "a cat"}      or with "caption" in place of the two
     {"image": ["left.png", "right.png"], "question": ..., "answer": ...}    several pictures
+    {"image": "cat.jpg", "question": "what is it?", "answer": null}         asked without a known answer
+    {"image": "cat.jpg", "question": "what is it?", "answers": [...]}       what at least four annotators answered
 
 and may have an "id", a "kind" (by which results are listed) and a "group" (of texts that belong together, see below);
 other keys are not read. Pictures lie in `options.images`, seen from that folder. With `options.features` (a table .tsv,
@@ -20,15 +22,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from singlestream.config import DataConfig
 from singlestream.data.features import detected_classes, open_features
 from singlestream.data.image import read_image
+from singlestream.data.official_vqa import ENOUGH, points
 from singlestream.data.record import DataError, Record, RegionFeatures, Sentence
 
 SPLITS = ("train", "validation", "test")
+FORMS: tuple[Set[str], ...] = ({"question", "answer"}, {"question", "answers"}, {"caption"})  # of a line's text
+FEWEST = ENOUGH + 1  # annotators: of fewer, who leave one out each, none could be wholly right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,24 +143,44 @@ def _parse(content: str, where: str, name: str) -> Line:
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not images or not all(isinstance(each, str) and each for each in images):
         raise DataError(f'{where}: "image" is {value.get("image")!r}, expected the name of a file or a list of names')
-    if ("question" in value) == ("caption" in value):
-        raise DataError(f'{where}: expected either "question" with "answer", or "caption"; found {", ".join(value)}')
-    question = "question" in value
+    if value.keys() & set().union(*FORMS) not in FORMS:
+        raise DataError(
+            f'{where}: expected either "question" with "answer" or "answers", or "caption"; found {", ".join(value)}'
+        )
     text = Sentence(
         id=str(value.get("id", name)),
-        text=_string(value, "question" if question else "caption", where),
-        answer=_string(value, "answer", where) if question else "",
+        text=_string(value, "caption" if "caption" in value else "question", where),
+        **_answer(value, where),
         kind=str(value.get("kind", "")),
         group=str(value.get("group", "")),
     )
     return Line(where, tuple(images), text)
 
 
+def _answer(value: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of `Sentence` about the answer: none of a caption; of several annotators the one with most points."""
+    if "answers" in value:
+        given = value["answers"]
+        if not isinstance(given, list) or len(given) < FEWEST or not all(_is_text(each) for each in given):
+            raise DataError(
+                f'{where}: "answers" is {given!r}, expected the answers of at least {FEWEST} annotators, each a text '
+                'that is not empty; give one answer as "answer"'
+            )
+        return {"answer": next(filter(None, points(given)), given[0]), "answers": tuple(given)}
+    if "caption" in value:
+        return {}
+    return {"answer": None if value["answer"] is None else _string(value, "answer", where)}
+
+
 def _string(value: Mapping[str, Any], key: str, where: str) -> str:
-    found = value.get(key)
-    if not isinstance(found, str) or not found.strip():
+    found = value[key]
+    if not _is_text(found):
         raise DataError(f'{where}: "{key}" is {found!r}, expected a text in quotes that is not empty')
     return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _check_pictures(lines: Sequence[Line], folder: pathlib.Path, features: Mapping[str, RegionFeatures] | None) -> None:
