@@ -84,7 +84,7 @@ def test_mlm_predicts_the_original_token_where_it_was_drawn():
     key = jax.random.fold_in(jax.random.split(KEY)[1], 0)
     _, chosen = mask_tokens(batch, SPEC, key, MlmOptions(rate=0.4))
     nll = -np.take_along_axis(log_softmax(logits), batch.text.ids[..., None], -1)[..., 0]
-    np.testing.assert_allclose(total, nll[np.asarray(chosen)].sum(), rtol=1e-5)
+    np.testing.assert_allclose(total, nll[np.asarray(chosen)].sum(), rtol=1e-6)
 
 
 def test_itm_never_takes_the_same_picture():
@@ -97,6 +97,19 @@ def test_itm_never_takes_the_same_picture():
             source = next(i for i in range(6) if (batch.image.pixels[i] == pixels[row]).all())
             assert (source == row) == bool(match[row])
             assert match[row] or batch.picture[source, 0] != batch.picture[row, 0]
+
+
+def test_itm_is_the_cross_entropy_of_what_the_model_was_shown():
+    """Of the batch that it drew itself, whose last row is padding."""
+    logits = np.random.default_rng(0).normal(size=(6, 1, 2)).astype(np.float32)
+    batch = random_batch(0, rows=6).replace(example_mask=np.arange(6)[:, None] < 5)
+    model = FakeModel(itm=logits)
+    metrics, _ = run(build({"itm": 1.0}), batch, model)
+    match = (model.calls[0][0].image.pixels == batch.image.pixels).all((1, 2)).astype(int)[:5]
+    assert 0 < match.sum() < 5
+    expected = -log_softmax(logits)[np.arange(5), 0, match].sum()
+    np.testing.assert_allclose(metrics["itm/loss"], (expected, 5), rtol=1e-6)
+    assert metrics["itm/accuracy"] == ((logits[:5, 0].argmax(-1) == match).sum(), 5)
 
 
 def test_itm_changes_half_of_the_rows():

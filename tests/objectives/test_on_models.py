@@ -13,10 +13,11 @@ from flax import nnx
 
 from singlestream.batch import Regions, Text, make_batch
 from singlestream.model.build import build_model
+from singlestream.objectives import itm, mlm
 from singlestream.objectives.total import total_loss
 from tests.model.toy import CONFIG, SPEC, pack, random_batch
 
-from .toy import KEY, build
+from .toy import KEY, build, check_slope
 
 REGIONS = dataclasses.replace(
     CONFIG, num_layers=1, image_stem="regions", image_positions="boxes", region_dim=6, dtype="float64"
@@ -25,7 +26,7 @@ OPTIONS = {
     "itc": {"size": 5, "queue": 8},
     "itm": {"hard": True},
     "mlm": {"rate": 0.4},
-    "mrm": {"rate": 0.4, "targets": ("features",)},
+    "mrm": {"rate": 0.4, "targets": ("features", "classes", "distribution")},
     "distill": {"ramp": 0},
 }
 WEIGHTS = {"itc": 1.0, "itm": 1.0, "mlm": 1.0, "mrm": 1.0, "distill": 0.4}
@@ -61,6 +62,10 @@ def _regions_batch():
     return make_batch(
         text=Text(ids=rng.integers(5, SPEC.vocab_size, (4, 5), np.int32)),
         image=Regions(features=rng.normal(size=(4, 3, 6)).astype(np.float32), boxes=boxes),
+        targets={
+            "region_class": rng.integers(0, 3, (4, 3, 2), np.int32),
+            "region_distribution": rng.dirichlet(np.ones(4), (4, 3)).astype(np.float32),
+        },
     )
 
 
@@ -79,34 +84,72 @@ def test_gradients_are_those_of_differences():
         terms = jax.jit(_terms_fn(graph, objectives, state, teacher))
         slopes = jax.jit(jax.jacrev(_terms_fn(graph, objectives, state, teacher)))(params, batch)
         up, down = (terms(jax.tree.map(lambda p, w, by=by: p + by * w, params, way), batch) for by in (step, -step))
-        assert set(up) == {
-            "itc/loss",
-            "itm/loss",
-            "mlm/loss",
-            "mrm/features_loss",
-            "distill/itc_loss",
-            "distill/mlm_loss",
-        }
+        of_regions = {f"mrm/{target}_loss" for target in OPTIONS["mrm"]["targets"]}
+        assert set(up) == {"itc/loss", "itm/loss", "mlm/loss", "distill/itc_loss", "distill/mlm_loss"} | of_regions
         for name, slope in slopes.items():
             along = sum(jax.tree.leaves(jax.tree.map(lambda g, w: float((g * w).sum()), slope, way)))
             assert abs(along) > 1e-3, name
             np.testing.assert_allclose(along, float(up[name] - down[name]) / (2 * step), rtol=1e-6, err_msg=name)
 
 
+def _told(batch):
+    """The batch with targets that each token's own content tells, so that they are the same wherever it lies."""
+    ids, shown = batch.text.ids, batch.image.pixels.sum(-1, dtype=np.int32)
+    boxes = np.sort(np.random.default_rng(0).random((SPEC.vocab_size, 2, 2), np.float32), axis=1)
+    word_boxes = np.zeros((*ids.shape, 5, 4), np.float32)
+    word_boxes[..., 0, :] = np.where((ids % 2 == 0)[..., None], boxes.reshape(-1, 4)[ids], 0)
+    centre = np.stack([shown % 7 / 7, shown % 11 / 11], -1, dtype=np.float32)
+    first = (batch.text.positions == 0)[:, None] & (batch.text.segments[:, None] == batch.examples[..., :1])
+    targets = {
+        "chosen": (ids % 3 == 0) & (batch.text.segments > 0),
+        "match": (first * ids[:, None]).sum(-1, dtype=np.int32) % 2,
+        "word_boxes": word_boxes,
+        "region_class": np.stack([shown % 5 - 1, shown % 4 - 1], -1),
+        "region_centre": np.where((shown % 3 == 0)[..., None], -1, centre),
+    }
+    return batch.replace(targets=targets)
+
+
+def test_gradients_over_patches_are_those_of_differences():
+    with jax.enable_x64(True):
+        model = dataclasses.replace(CONFIG, num_layers=1, dtype="float64")
+        options = {"locate": {"layer": 1, "bins": 4}, "mrm": {"targets": ("pixels",), "rate": 0.4}}
+        objectives = build({"locate": 1.0, "mrm": 1.0}, model=model, **options)
+        graph, params = _params(model, objectives, 0)
+        terms, batch = _terms_fn(graph, objectives, {"locate": {}, "mrm": {}}, params), _told(random_batch(0))
+        weights = {f"locate/{name}_loss": w for name, w in (("region", 1), ("centre", 2), ("word", 3))}
+        weights["mrm/pixels_loss"] = 4
+
+        def loss(params):
+            found = terms(params, batch)
+            return sum(weight * found[name] for name, weight in weights.items())
+
+        check_slope(loss, params)
+
+
 @functools.cache
 def _whole_sums():
+    config = dataclasses.replace(CONFIG, num_layers=1)
     objectives = build(
-        {"itc": 1.0, "wpa": 0.1, "mrm": 1.0},
-        model=CONFIG,
+        dict.fromkeys(("itc", "wpa", "mrm", "mlm", "itm", "distill", "locate", "align"), 1.0),
+        model=config,
+        ema_decay=0.9,
         itc={"size": 5},
-        mrm={"targets": ("pixels",), "rate": 1 - 1e-9},  # all of them: what is drawn depends on the layout
+        mrm={"targets": ("pixels", "classes"), "rate": 1 - 1e-9},  # all of them: not what the layout draws
+        locate={"layer": 1},
+        align={"heads": (0, 1)},
     )
-    graph, params = _params(CONFIG, objectives, 0)
+    graph, params = _params(config, objectives, 0)
+    _, average = _params(config, objectives, 1)
     state = {name: objective.init_state(SPEC) for name, objective in objectives.items()}
 
     @jax.jit
     def sums(batch):
-        return total_loss(nnx.merge(graph, params), objectives, batch, SPEC, KEY, state, train=False)[0]
+        model, teacher = nnx.merge(graph, params), nnx.merge(graph, average)
+        with pytest.MonkeyPatch.context() as patch:  # nor what these draw
+            patch.setattr(mlm, "mask_tokens", lambda batch, *_: (batch, batch.targets["chosen"]))
+            patch.setattr(itm, "mismatch", lambda batch, *_: (batch, batch.targets["match"]))
+            return total_loss(model, objectives, batch, SPEC, KEY, state, train=False, teacher=teacher)[0]
 
     return sums
 
@@ -120,7 +163,9 @@ def test_padding_and_packing_change_nothing(places):
     packed = pack(
         [(batches[i], row) for i, row in zip(order, places, strict=True)], text_slot=8, num_patches=7, rows=3, slots=2
     )
-    expected, found = (_whole_sums()(batch) for batch in (alone, packed))
+    expected, found = (_whole_sums()(_told(batch)) for batch in (alone, packed))
     for name, pair in expected.items():
         np.testing.assert_allclose(found[name], pair, rtol=2e-5, err_msg=name)
-    assert expected["itc/loss"][1] == expected["wpa/loss"][1] == 4 and expected["mrm/pixels_loss"][1] == 3 + 6 + 3 + 6
+    assert expected["itc/loss"][1] == expected["wpa/loss"][1] == expected["itm/loss"][1] == 4
+    assert expected["mrm/pixels_loss"][1] == 3 + 6 + 3 + 6
+    assert min(count for _, count in expected.values()) > 0

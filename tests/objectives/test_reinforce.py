@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
@@ -18,9 +19,9 @@ from singlestream.objectives.reinforce import Objective, Options
 from singlestream.objectives.total import total_loss
 from singlestream.objectives.vqa import Objective as Vqa
 from singlestream.objectives.vqa import Options as VqaOptions
-from tests.model.toy import CONFIG, HEADS, SPEC, random_batch, replace
+from tests.model.toy import CONFIG, HEADS, SPEC, pack, random_batch, replace
 
-from .toy import build, drawn
+from .toy import KEY, build, drawn
 
 MODEL = ModelConfig(direction="prefix", attention=AttentionConfig(selection="sampled"))
 DRAWN = replace(CONFIG, attention=MODEL.attention)
@@ -90,6 +91,35 @@ def test_the_mean_of_many_draws_is_the_gradient_of_the_expected_loss(baseline):
             error = np.asarray(draws.std(0)) / np.sqrt(DRAWS)
             assert (np.abs(draws.mean(0) - expected[name]) <= 5 * error + 1e-12).all(), name
             assert np.abs(expected[name]).max() > 20 * error.max(), f"{name}: the draws say too little"
+
+
+@functools.cache
+def _slopes():
+    """batch -> the gradient of a small model's parameters; without a key what is drawn is the best key."""
+    model = replace(DRAWN, num_layers=1)
+    objectives = build({"reinforce": 1.0, "vqa": 1.0}, model=model)
+    graph, params = drawn(model, {"vqa": HEADS["vqa"]})
+    state = {name: objective.init_state(SPEC) for name, objective in objectives.items()}
+
+    def loss(params, batch):
+        metrics, _ = total_loss(nnx.merge(graph, params), objectives, batch, SPEC, KEY, state, train=False)
+        return metrics["reinforce/loss"][0]
+
+    return functools.partial(jax.jit(jax.grad(loss)), params)
+
+
+def test_padding_and_packing_change_nothing():
+    """Four questions alone in their rows, and side by side in fewer, with padding between: the same gradient."""
+    examples = [random_batch(seed, rows=1, text=2 + seed, grid=(1 + seed % 2, 3)) for seed in range(4)]
+    alone = pack(list(zip(examples, range(4), strict=True)), text_slot=5, num_patches=6, rows=4, slots=1)
+    packed = pack(list(zip(examples, (0, 1, 2, 2), strict=True)), text_slot=8, num_patches=7, rows=3, slots=2)
+    alone = alone.replace(targets={"answer": np.array([[3], [1], [0], [6]], np.int32)})
+    packed = packed.replace(targets={"answer": np.array([[3, 2], [1, 2], [0, 6]], np.int32)})  # 2: of no example
+    expected, found = (_slopes()(each) for each in (alone, packed))
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    assert largest > 0.1
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-5 * largest)
+    jax.tree.map(close, found, expected)
 
 
 def test_the_baseline_follows_the_rewards_of_questions_that_count():
