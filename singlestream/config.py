@@ -371,7 +371,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             raise ConfigError(f"{key}={value!r}: expected keys and values")
         return {k: _convert(args[1], v, f"{key}.{k}") for k, v in value.items()}
     if hint is Any:
-        return value
+        return _plain(value)  # a list, as JSON has it, is a tuple again
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
