@@ -6,7 +6,7 @@ re-ranks it. Batches, epochs (ten of Flickr30k, five of COCO), rate, decay, queu
 authors' configs; the heads, which no published ViLT has, learn ten times faster. Where memory asks for parts of a
 batch, hard negatives are of a part.
 
-Command (FOLDER: published ViLT, or better a run of pretrain_coco.py with `itc` among its objectives; DATA:
+Command (FOLDER: published ViLT, or better a run of pretrain_mixture.py:albef, which has learned the heads; DATA:
 dataset_flickr30k.json and flickr30k-images; COCO: dataset_coco.json, train2014 and val2014):
     python train.py --config=configs/retrieve.py --workdir=runs/flickr --config.init=FOLDER --config.data.dir=DATA
     python eval.py --workdir=runs/flickr --split=test --retrieve=128

@@ -46,6 +46,15 @@ STEPS = dict(
 )
 # Their variants are the same programs on other texts, or with fewer objectives.
 NAMES = ("quickstart", "scenes_pretrain", "nlvr")
+
+
+def write_corpora(folder: Path) -> Path:
+    """Three corpora in one folder: their files have different names."""
+    for write in (toy.write_coco, toy.write_visual_genome, toy.write_conceptual_captions):
+        write(folder)
+    return folder
+
+
 # Of recipes for datasets of which the tests have miniatures: those, a split with answers, what the recipe is about.
 PUBLISHED = {
     "vcr": (toy.write_vcr, "validation", "choose/accuracy"),
@@ -58,6 +67,7 @@ PUBLISHED = {
     "snli_ve": (toy.write_snli_ve, "test", "vqa/accuracy"),
     "nlvr2": (toy.write_nlvr2, "test", "vqa/accuracy"),
     "clevr": (toy.write_clevr, "validation", "vqa/accuracy"),
+    "pretrain_mixture:albef": (write_corpora, "test", "mlm/accuracy"),
 }
 MINIATURE = dict(shorter_side=16, max_patches=6, text_length=16)  # of pictures of 24 x 16 pixels, in patches of 8
 
@@ -68,9 +78,17 @@ def cut(name: str, folder: Path) -> Config:
     options = OPTIONS if config.data.name == "scenes" else {}
     deep = {"locate": {"layer": 1}} if "locate" in config.objectives else {}
     cache = jax.config.jax_compilation_cache_dir or "none"
+    corpora = {
+        key: dataclasses.replace(
+            corpus,
+            dir=str(folder),
+            options={**corpus.options, **({"held_out": 1} if "held_out" in corpus.options else {})},
+        )
+        for key, corpus in config.data.corpora.items()
+    }
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, dir=str(folder), options=options),
+        data=dataclasses.replace(config.data, dir=str(folder), options=options, corpora=corpora),
         model=dataclasses.replace(config.model, **SIZES),
         objective_options={**config.objective_options, **deep},
         train=dataclasses.replace(config.train, **STEPS, cache_dir=cache, huge_pages=False),
