@@ -220,21 +220,6 @@ def test_a_scene_belongs_to_one_split(seed, split):
             assert a is b or apart
 
 
-def test_alike_things_are_shown_as_often_as_asked_for_in_training_alone():
-    """And with none asked for, records and folder are as they were before that could be."""
-
-    def share(split, alike):
-        made = scenes.describe(scenes.Options(train_scenes=300, test_scenes=300, alike=alike), split)
-        return np.mean([len({thing[:3] for thing in scene}) < len(scene) for scene, _ in made])
-
-    assert share("train", 1.0) == 1
-    assert 0.4 < share("train", 0.5) < 0.65
-    assert share("test", 0.5) == share("test", 0.0) < 0.1
-    assert scenes.Options(alike=0.5).name != scenes.Options().name == "2678971f1b5a"
-    with pytest.raises(ValueError, match=r"options.alike=1.5: a share"):
-        scenes.Options(alike=1.5)
-
-
 def test_held_out_pairs_are_shown_and_named_in_the_composition_split_alone(splits):
     assert len(HELD_OUT) == len({c for c, _ in HELD_OUT}) == len(COLOURS) and {s for _, s in HELD_OUT} == set(range(6))
     for split, source in splits.items():

@@ -66,9 +66,6 @@ class Options:
     validation_scenes: int = 500
     test_scenes: int = 1000
     composition_scenes: int = 1000
-    alike: float = (
-        0.0  # share of the pictures of `train` in which one thing is made like another, told by the same words
-    )
     regions: bool = False  # pictures also as regions, one a thing, as a perfect detector would find them
     task: str = ""  # texts of another task in place of the questions and captions: one of `scenes_tasks.TASKS`
 
@@ -77,8 +74,6 @@ class Options:
             value, least = getattr(self, name), 0 if name == "seed" else 1
             if value < least:
                 raise ValueError(f"config.data.options.{name}={value}: must be at least {least}")
-        if not 0 <= self.alike <= 1:
-            raise ValueError(f"config.data.options.alike={self.alike}: a share of the pictures, from 0 to 1")
         if self.task and self.task not in TASKS:
             raise ValueError(f"config.data.options.task={self.task!r}: choose one of {', '.join(TASKS)}")
 
@@ -96,8 +91,7 @@ class Options:
     @property
     def name(self) -> str:
         """A short name of these options: the folder's name, so that other options make another folder."""
-        left_out = {"regions", "task"} | ({"alike"} if not self.alike else set())  # what changes no record
-        made = {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
+        made = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("regions", "task")}
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -107,7 +101,7 @@ def describe(options: Options, split: str) -> Iterator[tuple[Scene, list[Said]]]
         rng = random.Random(f"scenes {VERSION} {options.seed} {split} {start}")
         balance = Balance(rng)
         for _ in range(min(_LEVELLED, options.sizes[split] - start)):
-            scene = sample_scene(rng, split, alike=options.alike if split == "train" else 0.0)
+            scene = sample_scene(rng, split)
             yield scene, [*ask(scene, balance, rng), *caption(scene, rng)]
 
 

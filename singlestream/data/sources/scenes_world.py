@@ -95,17 +95,11 @@ def direction(a: Thing, b: Thing) -> str | None:
     return "below" if dy > 0 else "above"
 
 
-def sample_scene(rng: random.Random, split: str, *, alike: float = 0.0) -> Scene:
-    """A scene that belongs to `split`: with held-out pairs in `test_composition` (at least one), without elsewhere.
-
-    In a share `alike` of the scenes colour, shape and size of one thing are made another's; of the others chance makes
-    a twentieth so.
-    """
+def sample_scene(rng: random.Random, split: str) -> Scene:
+    """A scene that belongs to `split`: with held-out pairs in `test_composition` (at least one), without elsewhere."""
     attributes = _composition_attributes if split == "test_composition" else _plain_attributes
     while True:
         things = attributes(rng)
-        if alike and rng.random() < alike:
-            things[-1] = things[0]
         for _ in range(10):  # else crowded scenes, which seldom fit at once, would become rare
             scene = _place(rng, things)
             if scene is not None and split_of(scene) == split:
