@@ -16,8 +16,8 @@ minutes beside other work. Each caption is told anew, in another order, whenever
 that 0.61 on `validation` at step 1,200. `decoder` is not measured.
 Wanted is 0.95. Tried: 12,000 steps, 0.908 and 0.903; 6,000 steps from a quickstart's run, 0.895 and 0.913; a beam of
 20, 0.906 of 500 on `validation` where five have 0.898; 60,000 pictures with like things in a quarter of them, 6,000
-steps from a quickstart's run (2026-11-22), 0.786: 176 of 214 false ones now say a wrong number, 37 a wrong relation, and
-one thing is wrong. It counts by what is usual, not by what it sees. What is false is rarely a thing: of 92 captions of the 12,000
+steps from a quickstart's run (2026-11-22), 0.786: of 214 false ones 176 say a wrong number, 37 a wrong relation, and
+one names a thing that is not there: it counts by what is usual, not by what it sees. Of 92 false ones of the 12,000
 steps 41 have a wrong relation, 39 tell two like things one by one, "a small red ring ... and a small red ring", and 12
 a wrong thing. Like things are in 49 pictures of the 1,000.
 """
