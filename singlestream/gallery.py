@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,16 @@ def _embed_block(model: Model, part: Queries, read: Callable[[Any, Batch], Any])
 
 
 def kept(path: Path, make: Callable[[], Arrays]) -> Arrays:
-    """A block from its file, or made and written: whole, or not at all."""
+    """A block from its file, or made and written: whole, or not at all. A damaged file is made anew."""
     file = path.with_name(f"{path.name}.npz")
-    if not file.is_file():
-        part = path.with_name(f"{path.name}.part")
-        with part.open("wb") as stream:
-            np.savez(stream, **make())  # type: ignore[arg-type]
-        part.replace(file)
-    with np.load(file) as arrays:
-        return dict(arrays)
+    try:
+        # Opened here: numpy leaves a damaged file open.
+        with file.open("rb") as stream, np.load(stream) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        made = make()
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as written:
+        np.savez(written, **made)  # type: ignore[arg-type]
+    part.replace(file)
+    return made

@@ -28,6 +28,7 @@ from singlestream.gallery import MAX_ROWS, Arrays, Gallery, Queries, embed, kept
 from singlestream.objectives.itm import MATCH, MISMATCH
 from singlestream.predict import Model
 from singlestream.ranking import first_stage, recall, reranked
+from singlestream.train.folder import write_atomic
 
 HEADS = ("itc_text", "itc_image", "itm")
 PAIRS = 4096  # of a block of scores
@@ -123,7 +124,11 @@ def _begin(folder: Path, model: Model, source: Source) -> None:
     """Makes the folder, or empties it where it holds another checkpoint's work, or that on other data."""
     data, about = model.config.data, folder / "about.json"
     now = {"step": model.step, "data": data.dir, "records": len(source), "texts": data.texts, "kinds": list(data.kinds)}
-    if not about.is_file() or json.loads(about.read_text()) != now:
+    try:
+        before = json.loads(about.read_text())
+    except (OSError, ValueError):
+        before = None
+    if before != now:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        about.write_text(json.dumps(now))
+        write_atomic(about, json.dumps(now))

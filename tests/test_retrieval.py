@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -12,32 +13,41 @@ import singlestream as ss
 from singlestream import gallery, retrieval
 from singlestream.data.sources import open_split
 from singlestream.evaluate import evaluate
-from singlestream.ranking import first_stage, recall, reranked
+from singlestream.ranking import recall
 from singlestream.train import loop
 from singlestream.train.sharding import make_mesh
+from tests.data.conftest import ToySource
+from tests.test_ranking import rank
 from tests.train.conftest import scenes  # noqa: F401  (a fixture)
 from tests.train.toy import toy_config
 
 
-def test_ranks_by_sorting_everything(monkeypatch):
-    monkeypatch.setattr("singlestream.ranking._CELLS", 40)  # several blocks
-    rng = np.random.default_rng(0)
-    queries, items = rng.normal(size=(9, 4)), rng.normal(size=(12, 4))
-    own = [np.array([i, 11]) for i in range(9)]
-    best, ranks = first_stage(queries, items, own, 5)
-    order = np.argsort(-(queries @ items.T), axis=1)
-    np.testing.assert_array_equal(best, order[:, :5])
-    places = [min(list(row).index(i) for i in mine) + 1 for row, mine in zip(order, own, strict=True)]
-    assert ranks.tolist() == places
-    assert first_stage(queries, items, own, 99)[0].shape == (9, 12)
+@pytest.mark.parametrize("content", [None, b"", b"junk", b"PK\x03\x04junk", "half"])
+def test_a_damaged_block_is_made_anew(tmp_path, content):
+    block = {"score": np.arange(5.0)}
+    file = tmp_path / "pairs-0.npz"
+    if content is not None:
+        gallery.kept(tmp_path / "pairs-0", lambda: block)
+        file.write_bytes(file.read_bytes()[:200] if content == "half" else content)
+    made = []
+    for _ in range(2):
+        found = gallery.kept(tmp_path / "pairs-0", lambda: made.append(1) or block)
+        np.testing.assert_array_equal(found["score"], block["score"])
+    assert len(made) == 1 and list(tmp_path.iterdir()) == [file]
 
 
-def test_what_is_on_the_shortlist_is_put_in_order():
-    scores = np.array([[0.1, 0.9, 0.5], [0.3, 0.3, 0.1], [3, 2, 1]])
-    true = np.array([[False, False, True], [False, True, True], [False] * 3])
-    ranks = reranked(scores, true, np.array([3, 2, 7]))
-    assert ranks.tolist() == [2, 1, 7]
-    assert recall("x", ranks) == {"x/r1": 1 / 3, "x/r5": 2 / 3, "x/r10": 1, "x/median": 2}
+@pytest.mark.parametrize("content", ["", '{"step": 1', '{"step": 2}'])
+def test_a_folder_whose_description_is_damaged_is_begun_anew(tmp_path, content):
+    model, source, folder = object.__new__(ss.Model), ToySource(), tmp_path / "retrieval"
+    model._config, model.step = ss.Config(), 1
+    retrieval._begin(folder, model, source)
+    block = folder / "vectors-0.npz"
+    block.touch()
+    retrieval._begin(folder, model, source)
+    assert block.exists()  # the same: it goes on
+    (folder / "about.json").write_text(content)
+    retrieval._begin(folder, model, source)
+    assert not block.exists() and json.loads((folder / "about.json").read_text())["step"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +77,12 @@ def test_a_full_shortlist_is_every_pair(run):
     found = evaluate(run, split="validation", shortlist=99)
     scores, truth = _every_pair(model, open_split(model.config.data, "validation"))
     own = np.array([scores[t, i] for t, i in enumerate(truth)])
-    ranks = 1 + (scores > own[:, None]).sum(1)
-    best = np.array([max(scores[t, i] for t in range(len(truth)) if truth[t] == i) for i in range(scores.shape[1])])
-    text_ranks = 1 + (scores > best).sum(0)
+    ranks = (scores >= own[:, None]).sum(1)
+    text_ranks = [
+        rank(column, {t for t, i in enumerate(truth) if i == number}) for number, column in enumerate(scores.T)
+    ]
     for name, wanted in (("image", ranks), ("text", text_ranks)):
-        for key, value in recall(f"retrieve/{name}", wanted).items():
+        for key, value in recall(f"retrieve/{name}", np.array(wanted)).items():
             assert found[key] == pytest.approx(value), key
     assert found["retrieve/encoded"] == scores.size
     few = evaluate(run, split="validation", shortlist=2)

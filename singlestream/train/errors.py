@@ -16,7 +16,7 @@ class CheckpointError(RunError):
 
 
 class NonFiniteError(RunError):
-    """Training stopped at its first loss or gradient that is no finite number."""
+    """A loss or gradient, at which training stopped, or a score of an evaluation is no finite number."""
 
 
 class Interrupted(RunError):
