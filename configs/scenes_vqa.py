@@ -23,6 +23,10 @@ Expected: seed 0, from a quickstart's run (of an earlier layout, so that its mod
 With patches named as by a detector, and words by nobody:
     python train.py --config=configs/scenes_vqa.py:no_word --workdir=runs/no_word
 Expected: not measured yet.
+With patches of a quarter of the area and six layers, so that most of a row are patches and pruning can save much:
+    python train.py --config=configs/scenes_vqa.py:fine --workdir=runs/fine
+    python benchmarks/pruning.py --run=runs/fine
+Expected: not measured yet.
 """
 
 import ml_collections
@@ -43,6 +47,12 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.objective_options = {"locate": {"word": 0.0}}
     elif variant == "no_where":
         config.data.kinds = KINDS
+    elif variant == "fine":
+        config.train.num_steps = 3000
+        config.data.max_patches = 144
+        config.model.patch_size = 4
+        config.model.image_grid = (12, 12)
+        config.model.num_layers = 6
     elif variant == "align":
         config.train.num_steps = 1000
         config.train.learning_rate = 1e-3
@@ -52,5 +62,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.objectives = {**config.objectives, "align": 1.0}
         config.objective_options = {"align": {"layer": 3}}
     elif variant:
-        raise ValueError(f"configs/scenes_vqa.py:{variant}: the variants are align, no_locate, no_where and no_word")
+        known = "align, fine, no_locate, no_where and no_word"
+        raise ValueError(f"configs/scenes_vqa.py:{variant}: the variants are {known}")
     return config

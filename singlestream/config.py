@@ -278,6 +278,12 @@ class Config:
                 f"config.model.audio_dim={size} with config.data.max_audio={data.max_audio}: a model that reads audio "
                 "needs both above 0, any other both 0"
             )
+        plain = DataConfig()
+        for name in ("audio_rate", "audio_hop", "audio_columns"):
+            if not size and getattr(data, name) != getattr(plain, name):
+                raise ConfigError(
+                    f"config.data.{name}={getattr(data, name)} is not read without sound: config.data.max_audio=0"
+                )
         if size % data.audio_columns:
             raise ConfigError(
                 f"config.model.audio_dim={size} is not divisible by config.data.audio_columns={data.audio_columns}"

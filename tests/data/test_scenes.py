@@ -182,6 +182,23 @@ def test_captions_told_anew_are_as_true(splits):
     assert other > len(source)
 
 
+def test_captions_told_from_left_to_right(splits):
+    source = splits["train"]
+    for i in range(len(source)):
+        record = source[i]
+        told = scenes.AUGMENT["left_to_right"](record, np.random.default_rng(i))
+        things = seen(record, source.region_classes)
+        for before, after in zip(record.texts, told.texts, strict=True):
+            if before.kind != "complete":
+                assert after is before
+                continue
+            assert (after.id, after.answer) == (before.id, before.answer)
+            check(things, after)
+            middles = [mention.boxes[:, [0, 2]].mean(1).min() for mention in after.mentions]
+            assert middles == sorted(middles)
+            assert {tuple(box) for mention in after.mentions for box in mention.boxes.tolist()} == {t.box for t in things}
+
+
 def _plain(texts) -> list:
     return [[s.id, s.text, s.answer, s.kind, [[m.start, m.end, m.boxes.tolist()] for m in s.mentions]] for s in texts]
 

@@ -33,7 +33,7 @@ from singlestream.data.sources.scenes_draw import draw
 from singlestream.data.sources.scenes_folder import Progress, default_folder, make_once, quiet
 from singlestream.data.sources.scenes_language import Said
 from singlestream.data.sources.scenes_questions import Balance, ask
-from singlestream.data.sources.scenes_retell import retell
+from singlestream.data.sources.scenes_retell import left_to_right, retell
 from singlestream.data.sources.scenes_tasks import TASKS, TaskSource
 from singlestream.data.sources.scenes_truth import Untrue, read, seen
 from singlestream.data.sources.scenes_world import (
@@ -48,7 +48,7 @@ from singlestream.data.sources.scenes_world import (
 )
 
 SPLITS = ("train", "validation", "test", "test_composition")
-AUGMENT = {"retell": retell}
+AUGMENT = {"left_to_right": left_to_right, "retell": retell}
 REGION_CLASSES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
 VERSION = "1.1.0"  # of the records: change it whenever other records come out of the same options
 REGION_SIDE = 12  # pixels; a region's features are so many squared, times three colours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from singlestream.data.sources.scenes_language import (
     NAMES,
@@ -25,31 +26,31 @@ def caption(scene: Scene, rng: random.Random) -> list[Said]:
     """A complete caption and two different short ones (one, where the scene allows no other)."""
     forms = rng.sample((_short_thing, _short_relation, _short_group), 3)
     short = [said for said in (form(scene, rng) for form in forms) if said is not None]
-    return [_complete(scene, rng), *short[:2]]
+    return [complete(scene, rng.sample(range(len(scene)), len(scene))), *short[:2]]
 
 
 def _full(thing: Thing) -> str:
     return f"{SIZES[thing.size]} {NAMES[thing.pair]}"
 
 
-def _complete(scene: Scene, rng: random.Random) -> Said:
-    """Every thing with size, colour and shape, neighbours in the sentence related where a direction dominates.
+def complete(scene: Scene, order: Sequence[int]) -> Said:
+    """Every thing, in this order, with size, colour and shape; neighbours in it related where a direction dominates.
 
     Things that are told by the same words are one group, "two small red rings", which words can name.
     """
     alike: dict[tuple[int, int, int], int] = {}
-    for i, thing in rng.sample(list(enumerate(scene)), len(scene)):
-        alike[thing[:3]] = alike.get(thing[:3], 0) | 1 << i
-    order = list(alike.values())
+    for i in order:
+        alike[scene[i][:3]] = alike.get(scene[i][:3], 0) | 1 << i
+    told = list(alike.values())
     parts: list[Part] = []
     related = True  # whether the group before is already tied to its own neighbour
-    for k, things in enumerate(order):
-        towards = None if related else _direction_of(scene, order[k - 1], things)
+    for k, things in enumerate(told):
+        towards = None if related else _direction_of(scene, told[k - 1], things)
         related = towards is not None
         if towards is not None:
             parts.append(RELATIONS[towards])
         elif k:
-            parts.append("and" if k == len(order) - 1 else ",")
+            parts.append("and" if k == len(told) - 1 else ",")
         parts += _group(scene, things)
     return say("complete", "", *parts)
 

@@ -8,7 +8,7 @@ import random
 import numpy as np
 
 from singlestream.data.record import Mention, Record, Sentence
-from singlestream.data.sources.scenes_captions import caption
+from singlestream.data.sources.scenes_captions import caption, complete
 from singlestream.data.sources.scenes_language import Said
 from singlestream.data.sources.scenes_world import CANVAS, Scene, Thing
 
@@ -26,6 +26,19 @@ def retell(record: Record, rng: np.random.Generator) -> Record:
         found = caption(scene, draw)
         said = found[0] if text.kind == COMPLETE else draw.choice(found[1:] or found)
         return _sentence(text.id, said, record.boxes)
+
+    return dataclasses.replace(record, texts=tuple(told(text) for text in record.texts))
+
+
+def left_to_right(record: Record, rng: np.random.Generator) -> Record:
+    """Each complete caption tells its things from left to right: which thing comes next can be seen, and is not drawn."""
+    scene = _scene(record)
+    order = sorted(range(len(scene)), key=lambda i: scene[i].x + scene[i].diameter / 2)
+
+    def told(text: Sentence) -> Sentence:
+        if text.answer != "" or text.kind != COMPLETE:
+            return text
+        return _sentence(text.id, complete(scene, order), record.boxes)
 
     return dataclasses.replace(record, texts=tuple(told(text) for text in record.texts))
 
