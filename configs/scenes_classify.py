@@ -10,8 +10,8 @@ Command:
     python train.py --config=configs/scenes_classify.py:single --workdir=runs/classify_single
 Hardware: meant for two CPU cores.
 Expected: seed 0, 2026-11-22: test 0.939, area under the ROC curve 0.9994; test_composition 0.656 and 0.986: labels of a
-pair of colour and shape that no training picture holds are often missed. Without the picture 0.050 and 0.013. 15 minutes
-of one core beside other work. `single` is not measured.
+pair of colour and shape that no training picture holds are often missed. Without the picture 0.050 and 0.013. 15
+minutes of one core beside other work. `single` is not measured.
 """
 
 import ml_collections

@@ -188,7 +188,8 @@ class Encoded:
     `audio` is None where the batch has none.
     `extra` holds what only some models have: `image_cls` [B, K, D], the states of the images' class tokens;
     `bottlenecks` [B, K, E, D], those of an example's bottlenecks; `modality_weights` [B, K, 2], the shares of text and
-    image in `pooled`; `channel_gates` [B, L, D], what the stream was multiplied by before the layers on both;
+    image in `pooled`; `decisions` [B, K, 2, D], of text and image, which heads read each by itself in place of
+    `pooled`; `channel_gates` [B, L, D], what the stream was multiplied by before the layers on both;
     `second_last` [B, K, D], those of each text's last token but one; `decoder` [B, T, D], those of text tokens in a
     decoder, beside which the encoder has read no text.
     `hidden[i]` is the state [B, L, D] after layer i + 1 (of the unrolled or stacked layers). `attention` is filled

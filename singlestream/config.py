@@ -263,6 +263,11 @@ class Config:
                 f"config.data.text_length={self.data.text_length} is more than config.model.max_text_length="
                 f"{reads.max_text_length} positions"
             )
+        if reads.attention.selection == "sampled" and not self.objectives.get("reinforce"):
+            raise ConfigError(
+                "config.model.attention.selection='sampled' draws what it reads, and its scores learn by the objective "
+                "'reinforce' alone: give config.objectives.reinforce a weight above 0"
+            )
         self._check_audio()
         num_tasks = getattr(self.model, "num_tasks", 0)
         if self.data.task >= num_tasks:

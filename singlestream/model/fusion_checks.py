@@ -84,3 +84,7 @@ def _check_audio(config: Any) -> None:
             f"{audio} does not go with config.model.channel_gate={config.channel_gate}: the gates squeeze text and "
             "picture alone"
         )
+    if config.join != "none":
+        raise ValueError(
+            f"{audio} does not go with config.model.join={config.join!r}: it joins the text with the picture alone"
+        )

@@ -19,6 +19,7 @@ from singlestream.model.weight_norm import WeightNormDense
 
 KINDS = ("linear", "classifier", "answers", "weight_norm", "transform", "vocabulary", "regions", "constant")
 Projection = Dense | WeightNormDense
+DECISIONS = "decisions"  # of both modalities in `Encoded.extra`, read in place of the pooled vector
 DECODER = "decoder"  # a direction of `SingleStream`, what it leaves in `Encoded.extra`, and the source that reads it
 SOURCES = ("pooled", "pairs", "second_last", "text", "image", DECODER)
 
@@ -117,6 +118,10 @@ class Head(nnx.Module):
         """Logits in float32 or wider, [B, K, size], [B, T, size] or [B, N, size] by the head's source; `regions`
         gives [B, T, N], scores that say nothing where a region is padding.
         """
+        if self.head.source in ("pooled", "pairs") and DECISIONS in encoded.extra:
+            each = jnp.moveaxis(encoded.extra[DECISIONS], 2, 0)
+            text, image = (self(dataclasses.replace(encoded, pooled=x, extra={})) for x in each)
+            return (text + image) / 2
         x = self._read(encoded)
         logits = self._match(x, encoded.image) if self.head.kind == "regions" else self._logits(x)
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

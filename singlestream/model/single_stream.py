@@ -183,12 +183,11 @@ class SingleStream(nnx.Module):
     def _pool(
         self, text: Float[Array, "B T D"], image: Float[Array, "B N D"], batch: Batch
     ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
-        """The vector of each example, and the shares of text and image in it where the join has any."""
+        """The vector of each example, and what else the join tells."""
         pooled = self.pooler(text, batch.text, batch.examples)
         if self.join is None:
             return pooled, {}
-        pooled, weights = self.join(pooled, mean_image(image, batch.image, batch.examples))
-        return pooled, {} if weights is None else {"modality_weights": weights}
+        return self.join(pooled, mean_image(image, batch.image, batch.examples))
 
     def _decode(self, batch: Batch, *, key: jax.Array | None, attention: bool) -> Encoded:
         if self.decoder is None:

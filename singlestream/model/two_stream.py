@@ -109,10 +109,12 @@ class TwoStream(nnx.Module):
         image = Side(config, "image", self.image, x.image, sees.image, image_key, attention)
         found = self._run(text, image, sees, cross_key, attention)
         states = Streams(text.x, image.x)
+        pooled, extra = self.pooler(states, batch)
         return Encoded(
             text=states.text,
             image=states.image,
-            pooled=self.pooler(states, batch),
+            pooled=pooled,
+            extra=extra,
             hidden={"text": text.hidden, "image": image.hidden},
             attention={k: jnp.concatenate(v) for k, v in found.items() if v} if attention else None,
         )

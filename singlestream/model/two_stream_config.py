@@ -7,11 +7,12 @@ from typing import Any
 
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.config import ModelConfig
+from singlestream.model.joins import join_names
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "cross": ("shared", "paired"),
     "region_norm": ("apart", "sum"),
-    "fusion": ("none", "product", "sum"),
+    "fusion": tuple(dict.fromkeys(("none", "product", "sum", *join_names()))),
 }
 
 
@@ -97,7 +98,8 @@ class TwoStreamConfig:
     max_text_length: int = 512
     num_token_types: int = 2
     num_tasks: int = 0  # learned tokens that name a task; their ids follow the vocabulary's
-    # Pooled is the text's first state through tanh (`none`), or those of both streams, each through ReLU, combined.
+    # Pooled is the text's first state through tanh (`none`), or those of both streams, each through ReLU, multiplied
+    # (`product`), added (`sum`), or joined as a single stream's `join` of any other name does.
     fusion: str = "none"
 
     norm_eps: float = 1e-12

@@ -53,6 +53,7 @@ class Objective(base.Objective):
         for name, off in (
             ("image_cls", False),
             ("bottlenecks", 0),
+            ("audio_dim", 0),
             ("text_encoder", "none"),
             ("image_encoder", "none"),
         ):

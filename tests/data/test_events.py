@@ -148,7 +148,9 @@ def test_what_is_no_sound_is_refused(tmp_path):
 
 
 def test_audio_settings_that_do_not_go_together_are_named():
-    with pytest.raises(ConfigError, match="config.data.audio_hop=64 is not read without sound: config.data.max_audio=0"):
+    with pytest.raises(
+        ConfigError, match="config.data.audio_hop=64 is not read without sound: config.data.max_audio=0"
+    ):
         Config(data=DataConfig(audio_hop=64))
     for data, message in (
         ({"max_audio": 0}, "config.model.audio_dim=64 with config.data.max_audio=0"),

@@ -196,7 +196,9 @@ def test_captions_told_from_left_to_right(splits):
             check(things, after)
             middles = [mention.boxes[:, [0, 2]].mean(1).min() for mention in after.mentions]
             assert middles == sorted(middles)
-            assert {tuple(box) for mention in after.mentions for box in mention.boxes.tolist()} == {t.box for t in things}
+            assert {tuple(box) for mention in after.mentions for box in mention.boxes.tolist()} == {
+                t.box for t in things
+            }
 
 
 def _plain(texts) -> list:

@@ -22,7 +22,7 @@ from singlestream.model.joins import build_join, join_names
 from singlestream.model.pooling import mean_image
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.visibility import Visibility
-from tests.model.toy import CONFIG, SPEC, random_batch, replace
+from tests.model.toy import CONFIG, HEADS, SPEC, random_batch, replace
 from tests.objectives.toy import check_slope, drawn
 
 SMALL = ModelConfig(width=8, num_layers=4, num_heads=1, mlp_dim=8, layers="scan")
@@ -178,8 +178,11 @@ def test_channel_gates_are_made_of_what_a_token_sees():
         np.testing.assert_allclose(out[0, token], expected * x[0, token], atol=1e-6)
 
 
+SHARES = "modality_weights"
+
+
 def by_hand(name, join, t, v):
-    """(pooled, weights of text and image or None) of one example, for SMALL with ReLU."""
+    """(pooled, what else or None) of one example, for SMALL with ReLU."""
 
     def linear(part, x):
         kernel, bias = weights_of(getattr(join, part))
@@ -194,6 +197,8 @@ def by_hand(name, join, t, v):
     text, image = linear("text", t), linear("image", v)
     if name == "sum":
         return text + image, None
+    if name == "decision":
+        return (text + image) / 2, [text, image]
     if name == "product":
         return np.tanh(text) * np.tanh(image), None
     if name == "gated":
@@ -208,13 +213,30 @@ def by_hand(name, join, t, v):
 def test_joins(name):
     join = moved(build_join(replace(SMALL, join=name, activation="relu"), rngs=nnx.Rngs(0)))
     text, image = random_numbers(2, 3, 8, seed=1), random_numbers(2, 3, 8, seed=2)
-    pooled, weights = jax.jit(lambda text, image: join(text, image))(text, image)
+    pooled, extra = jax.jit(lambda text, image: join(text, image))(text, image)
     for row, k in itertools.product(range(2), range(3)):
-        expected, shares = by_hand(name, join, text[row, k], image[row, k])
+        expected, more = by_hand(name, join, text[row, k], image[row, k])
         np.testing.assert_allclose(pooled[row, k], expected, atol=1e-6)
-        assert (weights is None) == (shares is None)
-        if shares is not None:
-            np.testing.assert_allclose(weights[row, k], shares, atol=1e-6)
+        assert list(extra) == {"decision": ["decisions"], "gated": [SHARES], "dynamic": [SHARES]}.get(name, [])
+        for value in extra.values():
+            np.testing.assert_allclose(value[row, k], more, atol=1e-6)
+
+
+def test_decisions_add_up_whatever_the_head_is():
+    """Of a text and a picture each in two versions, an answer's score is a sum of what both say; joined before the
+    head it is not."""
+    batches = [random_batch(seed) for seed in (0, 1)]
+
+    def interaction(join):
+        config = replace(CONFIG, **FUSIONS["late"], join=join)
+        model = moved(SingleStream(config, SPEC, heads={"vqa": HEADS["vqa"]}, rngs=nnx.Rngs(0)))
+        run = jax.jit(lambda batch: model.heads["vqa"](model(batch)))
+        (a, b), (c, d) = (
+            [run(make_batch(text=text.text, image=image.image)) for image in batches] for text in batches
+        )
+        return float(abs(a - b - c + d).max() / abs(a - d).max())
+
+    assert interaction("decision") < 1e-5 and interaction("sum") > 1e-2
 
 
 def test_the_mean_of_a_picture_is_that_of_an_examples_own():
@@ -292,7 +314,7 @@ def test_what_is_refused_names_two_keys_and_what_is_not_builds():
         assert encoded.attention["self"].shape[0] == config.num_layers
         assert extra.get("bottlenecks") == ((2, 1, 3, 24) if config.bottlenecks else None)
         assert extra.get("channel_gates") == ((2, 11, 24) if config.channel_gate else None)
-        assert extra.get("modality_weights") == ((2, 1, 2) if config.join == "gated" else None)
+        assert extra.get(SHARES) == ((2, 1, 2) if config.join == "gated" else None)
     assert len(done) > 90
 
 

@@ -194,6 +194,27 @@ def test_without_coattention_the_streams_do_not_meet():
     assert len(encoded.hidden["text"]) == config.num_layers and "text_to_image" not in encoded.attention
 
 
+@pytest.mark.parametrize("kind", ["gated", "decision"])
+def test_pooled_vectors_are_joined_as_those_of_a_single_stream(kind):
+    config, batch = dataclasses.replace(PAIRED, fusion=kind, num_tasks=0), _batch()
+    model = toy_model(config)
+    encoded, logits = run(batch, config)
+    firsts = [states[:, :1] for states in (encoded.text, encoded.image)]  # one example a row, which begins it
+    text, image = (
+        jax.nn.relu(part(x)) for part, x in zip((model.pooler.text, model.pooler.image), firsts, strict=True)
+    )
+    pooled, extra = model.pooler.join(text, image)
+    _close(encoded.pooled, pooled)
+    assert encoded.extra.keys() == extra.keys() == {{"gated": "modality_weights", "decision": "decisions"}[kind]}
+    jax.tree.map(_close, encoded.extra, extra)
+    if kind == "decision":
+        each = [
+            model.heads["vqa"](dataclasses.replace(encoded, pooled=x, extra={}))
+            for x in np.moveaxis(encoded.extra[kind + "s"], 2, 0)
+        ]
+        _close(logits["vqa"], sum(each) / 2)
+
+
 def test_a_task_token_is_a_row_of_its_own_table():
     batch = _batch(rows=1)
     ids = np.array(batch.text.ids)

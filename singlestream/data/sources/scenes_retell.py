@@ -31,7 +31,7 @@ def retell(record: Record, rng: np.random.Generator) -> Record:
 
 
 def left_to_right(record: Record, rng: np.random.Generator) -> Record:
-    """Each complete caption tells its things from left to right: which thing comes next can be seen, and is not drawn."""
+    """Each complete caption tells its things from left to right: which comes next can be seen, and is not drawn."""
     scene = _scene(record)
     order = sorted(range(len(scene)), key=lambda i: scene[i].x + scene[i].diameter / 2)
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int32
 from singlestream.batch import Array
 from singlestream.model.visibility import Visibility, side_of
 
-MODALITIES = 3  # text, image, learned tokens
+MODALITIES = 3  # text, image (and audio, on its side), learned tokens
 PADDING = np.iinfo(np.int32).max  # in place of a segment: comes last
 
 
@@ -53,12 +53,13 @@ class Blocks(NamedTuple):
 def make_blocks(tokens: Visibility, size: int) -> Blocks:
     """Blocks of `size` tokens: those of one segment, modality and part, in their order, `size` after `size`.
 
-    A row of L tokens has, of each of its G = `MODALITIES` x `tokens.examples` groups at most, one block that is not
-    full: L / S + G blocks hold all.
+    A row of L tokens has, of each of its G = `MODALITIES` x `tokens.examples` groups at most (one modality more with
+    `bottleneck`), one block that is not full: L / S + G blocks hold all.
     """
-    segments, part, modality = tokens.segments, tokens.part, side_of(tokens.modality)
-    length = segments.shape[1]
-    count = (length + MODALITIES * tokens.examples * (size - 1)) // size
+    segments, part, length = tokens.segments, tokens.part, tokens.segments.shape[1]
+    apart = tokens.direction == "bottleneck"  # in which audio is a modality by itself
+    modality = tokens.modality if apart else side_of(tokens.modality)
+    count = (length + (MODALITIES + apart) * tokens.examples * (size - 1)) // size
     segments = jnp.where(segments > 0, segments, PADDING)
 
     def of_row(*group: Array) -> tuple[Array, Array, Array]:

@@ -4,9 +4,10 @@
 
     class Join(nnx.Module):
         def __init__(self, config, *, rngs)
-        def __call__(self, text [B, K, D], image [B, K, D]) -> (pooled [B, K, D], weights [B, K, 2] or None)
+        def __call__(self, text [B, K, D], image [B, K, D]) -> (pooled [B, K, D], extra)
 
-where `weights` are those of text and image, of a join that has any. This file imports no jax, so that a wrong name in
+where `extra` is what else it has for `Encoded.extra`: `modality_weights` [B, K, 2] of text and image; `decisions`
+[B, K, 2, D], which heads read each by itself in place of `pooled`. This file imports no jax, so that a wrong name in
 a config is told at once.
 """
 

@@ -24,8 +24,9 @@ class Join(nnx.Module):
 
     def __call__(
         self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]
-    ) -> tuple[Float[Array, "B K D"], Float[Array, "B K 2"]]:
+    ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
         scores = self.gate(jnp.concatenate([text, image], axis=-1))
         weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), axis=-1)
         shares = weights.astype(text.dtype)
-        return shares[..., :1] * self.text(text) + shares[..., 1:] * self.image(image), weights
+        pooled = shares[..., :1] * self.text(text) + shares[..., 1:] * self.image(image)
+        return pooled, {"modality_weights": weights}

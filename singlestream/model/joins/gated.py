@@ -24,8 +24,8 @@ class Join(nnx.Module):
 
     def __call__(
         self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]
-    ) -> tuple[Float[Array, "B K D"], Float[Array, "B K 2"]]:
+    ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
         gate = jax.nn.sigmoid(self.gate(jnp.concatenate([text, image], axis=-1)))
         pooled = gate * jnp.tanh(self.text(text)) + (1 - gate) * jnp.tanh(self.image(image))
         share = gate.mean(-1)
-        return pooled, jnp.stack([share, 1 - share], axis=-1)
+        return pooled, {"modality_weights": jnp.stack([share, 1 - share], axis=-1)}
