@@ -57,20 +57,21 @@ def program(way: str, length: int) -> Any:
     return compiled, inputs, compiled.memory_analysis().temp_size_in_bytes
 
 
+@functools.cache
+def seconds(way: str, length: int, seed: int) -> float:
+    """Processor time of a call, measured once for a seed."""
+    compiled, inputs, _ = program(way, length)
+    # Twice in a row: the first call pays for what the one before it, of another size, gives back.
+    return min(benchmark().processor_time(compiled, inputs) for _ in range(2))
+
+
 def run(seed: int, *, routed: str = "routed") -> Result:
     """`routed`: the way that is meant to be linear. The seed is only one measurement more."""
-    ways = {**WAYS, "routed": routed}
-    places = [(name, n) for name in ways for n in LENGTHS if n <= LONGEST.get(name, n)]
-    seconds: dict[tuple[str, int], list[float]] = {}
-    for name, length in places:
-        compiled, inputs, _ = program(ways[name], length)
-        # Twice in a row: the first call pays for what the one before it, of another size, gives back.
-        seconds[name, length] = [benchmark().processor_time(compiled, inputs) for _ in range(2)]
-    found: Result = {name: {"tokens": [], "seconds": [], "memory": []} for name in ways}
-    for name, length in places:
-        memory = program(ways[name], length)[2]
-        for figure, value in (("tokens", length), ("seconds", min(seconds[name, length])), ("memory", memory)):
-            found[name][figure].append(value)
+    found: Result = {}
+    for name, way in {**WAYS, "routed": routed}.items():
+        tokens = [n for n in LENGTHS if n <= LONGEST.get(name, n)]
+        times = [seconds(way, n, seed) for n in tokens]
+        found[name] = {"tokens": tokens, "seconds": times, "memory": [program(way, n)[2] for n in tokens]}
     return found
 
 

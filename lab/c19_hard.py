@@ -126,11 +126,16 @@ def fit(kind: str, key: jax.Array) -> jax.Array:
     return jnp.concatenate([accuracy(first)[None], found])
 
 
+@functools.cache
+def curve(kind: str, seed: int) -> list[float]:
+    """What `fit` finds with a seed."""
+    return np.asarray(fit(kind, jax.random.key(seed)), float).tolist()
+
+
 def run(seed: int, *, drawn: str = "sampled") -> Result:
     """`drawn`: the selection that is meant to be drawn and to learn by REINFORCE."""
-    key = jax.random.key(seed)
-    curves = {kind: np.asarray(fit(drawn if kind == "sampled" else kind, key), float).tolist() for kind in KINDS}
-    return {"cosine": float(cosine(drawn, key)), "curves": curves}
+    curves = {kind: curve(drawn if kind == "sampled" else kind, seed) for kind in KINDS}
+    return {"cosine": float(cosine(drawn, jax.random.key(seed))), "curves": curves}
 
 
 def steps(curve: Sequence[float]) -> float:

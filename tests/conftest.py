@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import jax
 import jaxtyping
+import pytest
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "singlestream" / "tests"
 CACHE_BYTES = 2 * 1024**3
@@ -19,6 +20,33 @@ DEVICES = "--xla_force_host_platform_device_count=8"
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if jax.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
+
+# Files that take longest, longest first: were one of them begun last, the other workers would wait for it.
+SLOW = (
+    "test_recipes",
+    "interop/test_vilbert",
+    "train/test_pretraining",
+    "train/test_two_stream_run",
+    "train/test_step",
+    "lab/test_experiments",
+    "test_cli",
+    "train/test_loop",
+    "model/test_two_stream",
+    "test_export",
+    "test_evaluate",
+    "objectives/test_task_runs",
+    "test_captions",
+    "train/test_cluster",
+    "train/test_teachers",
+    "test_docs",
+    "train/test_kill",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slow files first: workers take files as they come (`--no-loadscope-reorder`)."""
+    place = {f"tests/{name}.py": i for i, name in enumerate(SLOW)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(SLOW)))
 
 
 def _cache_folder() -> Path:

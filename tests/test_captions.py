@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -20,34 +19,36 @@ from singlestream.data.record import Record, Sentence
 from singlestream.data.sources import open_split
 from singlestream.evaluate import evaluate
 from singlestream.train import loop
-from singlestream.train.sharding import make_mesh
+from tests.train.conftest import one_device  # noqa: F401  (a fixture)
 from tests.train.toy import toy_config
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module", params=["prefix_lm", "caption"])
-def run(request, tmp_path_factory):
+def run(request, one_device, tmp_path_factory):  # noqa: F811
     """Six steps on captions and questions, several texts a picture, by one stream and by an encoder-decoder."""
     base = tmp_path_factory.mktemp("captions")
     model = {"direction": "causal"} if request.param == "prefix_lm" else {"decoder_layers": 1}
-    config = toy_config(base / "scenes", model={**model, "max_text_length": 20}, num_steps=6)
+    config = toy_config(base / "scenes", model={**model, "max_text_length": 20, "num_layers": 1}, num_steps=6)
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, texts="captions", text_length=20),
         objectives={request.param: 1.0, "mlm": 0.5},
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
-        loop.train(config, base / "run")
+    loop.train(config, base / "run")
     return base / "run"
 
 
-def test_eval_writes_and_judges_a_caption_for_every_picture(run, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def model(run):
+    return ss.load(run)
+
+
+def test_eval_writes_and_judges_a_caption_for_every_picture(run, model, monkeypatch, capsys):
     monkeypatch.setattr(captioned, "missing", lambda: "it was not installed")
     metrics = evaluate(run, split="test")
     assert capsys.readouterr().err == "captions get no BLEU, ROUGE-L and CIDEr: it was not installed\n"
-    model = ss.load(run)
     source = open_split(model.config.data, "test")
     lines = [json.loads(line) for line in (run / "eval/test/captions.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [source[i].id for i in range(len(source))]
@@ -60,7 +61,7 @@ def test_eval_writes_and_judges_a_caption_for_every_picture(run, monkeypatch, ca
 
 
 @pytest.mark.parametrize("run", ["caption"], indirect=True)
-def test_the_program_searches_as_its_flags_say(run):
+def test_the_program_searches_as_its_flags_say(run, model):
     chosen = {"top_p": 0.8, "temperature": 2.0, "seed": 3}
     flags = [f"--{name}={value}" for name, value in chosen.items()]
     done = subprocess.run(
@@ -72,7 +73,6 @@ def test_the_program_searches_as_its_flags_say(run):
     )
     assert done.returncode == 0, done.stderr
     lines = (run / "eval/validation/captions.jsonl").read_text().splitlines()
-    model = ss.load(run)
     source = open_split(model.config.data, "validation")
     drawn = write_captions(model, source, ss.Search(kind="sample", **chosen))
     assert [json.loads(line)["caption"] for line in lines] == [each.caption.text for each in drawn]
@@ -104,9 +104,8 @@ def test_a_question_is_no_reference_whether_answered_or_not():
     [ss.Search(), ss.Search(kind="beam", num_beams=3), ss.Search(kind="sample", top_p=0.5, temperature=0.7)],
     ids=lambda search: search.kind,
 )
-def test_a_picture_is_captioned_alone_as_among_others(run, search):
+def test_a_picture_is_captioned_alone_as_among_others(model, search):
     """Sampling draws by the row, so the first row's draw is the same in any batch."""
-    model = ss.load(run)
     source = open_split(model.config.data, "test")
     images = [source[i].images[0] for i in range(3)]
     many = model.caption(images, search)
@@ -116,8 +115,8 @@ def test_a_picture_is_captioned_alone_as_among_others(run, search):
     assert one.log_probability < 0
 
 
-def test_a_true_caption_is_told_from_a_false_one(run):
-    source = open_split(ss.load(run).config.data, "test")
+def test_a_true_caption_is_told_from_a_false_one(model):
+    source = open_split(model.config.data, "test")
     record = source[0]
     for text in record.texts:
         if not text.answer:
@@ -127,7 +126,7 @@ def test_a_true_caption_is_told_from_a_false_one(run):
         assert not source.judge(record, nonsense)
 
 
-def test_mistakes_are_named(run, tmp_path):
+def test_mistakes_are_named():
     with pytest.raises(ValueError, match="search 'best': choose one of greedy, beam, sample"):
         ss.Search(kind="best")
     with pytest.raises(ValueError, match="a search needs 1 or more"):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from singlestream.config import Config
 from tests.interop.toy_vilt import write_vilt
+from tests.train.conftest import one_device  # noqa: F401  (a fixture)
 from tests.train.toy import toy_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +72,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(one_device, tmp_path_factory) -> Path:  # noqa: F811
     """Where the examples run: a run of a few steps under the name that the documents use, and a picture."""
     from singlestream.train.loop import train
 

@@ -28,9 +28,11 @@ from singlestream.train.folder import RunFolder
 from singlestream.train.loop import train
 from singlestream.train.metrics import read_rows
 from singlestream.words import group_words
+from tests.train.conftest import evaluation_compiled_once, one_device  # noqa: F401  (fixtures)
 from tests.train.toy import OPTIONS, toy_config
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("one_device", "evaluation_compiled_once")
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_texts_that_were_cut_are_counted(run, metrics, tmp_path):
 
 def test_mlm_and_itm_without_answers(tmp_path):
     """Pre-training has no answers: its objectives' metrics, no predictions; one text a row, the picture reads it."""
-    config = toy_config(tmp_path / "scenes", num_steps=4)
+    config = toy_config(tmp_path / "scenes", model={"num_layers": 1}, num_steps=4)
     data = dataclasses.replace(config.data, texts="captions", texts_per_row=1, text_length=32)
     model = dataclasses.replace(config.model, direction="full")
     objectives = {"itm": 1.0, "mlm": 1.0}

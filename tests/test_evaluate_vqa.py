@@ -20,8 +20,10 @@ from singlestream.explain.scores import calibration
 from singlestream.train.loop import train
 from tests.data.toy_questions import write_gqa, write_vqav2
 from tests.test_configs import read
+from tests.train.conftest import evaluation_compiled_once, one_device  # noqa: F401  (fixtures)
 
-SIZES = dict(width=16, num_layers=2, num_heads=2, mlp_dim=32)
+pytestmark = pytest.mark.usefixtures("one_device", "evaluation_compiled_once")
+SIZES = dict(width=16, num_layers=1, num_heads=2, mlp_dim=32)
 STEPS = dict(num_steps=2, batch_size=8, accumulate=1, warmup_steps=1, eval_every=2, eval_batches=0, checkpoint_every=2)
 
 

@@ -30,6 +30,7 @@ from singlestream.train.loop import train
 from singlestream.train.paths import path_of
 from tests.model import toy
 from tests.test_cli import program
+from tests.train.conftest import one_device  # noqa: F401  (a fixture)
 from tests.train.toy import toy_config
 
 TOLERANCE = 2e-6  # of the largest value
@@ -281,7 +282,7 @@ def test_what_export_refuses(model, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(one_device: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     """A run of one step."""
     base = tmp_path_factory.mktemp("export")
     config = toy_config(base / "scenes", model={"num_layers": 1}, num_steps=1, eval_every=1, checkpoint_every=1)

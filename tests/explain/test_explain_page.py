@@ -29,6 +29,7 @@ from tests.explain.browser import complaints, open_page, start_browser, text_of 
 from tests.explain.test_report import data_of
 from tests.explain.toy_questions import CONFIG, model_of, question
 from tests.model import toy
+from tests.train.conftest import one_device  # noqa: F401  (a fixture)
 from tests.train.toy import toy_config
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ COMMAND = (sys.executable, "-m", "singlestream", "explain")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(one_device: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     """A folder with `run`, one step on generated pictures, and `picture.png`."""
     base = tmp_path_factory.mktemp("explain")
     config = toy_config(base / "scenes", model={"num_layers": 1}, num_steps=1)

@@ -25,13 +25,14 @@ class Precision:
     """What both sides compute in, the largest differences of outputs and of gradients, and the steps that are taken.
 
     An output's difference is relative to its largest value; a gradient's to the larger of its tensor's largest value
-    and 1e-3 of the model's.
+    and 1e-3 of the model's. `compiler` are options for gradients without steps.
     """
 
     dtype: str
     outputs: float
     gradients: float
     steps: int
+    compiler: Mapping[str, Any] | None = None
 
     def enabled(self) -> contextlib.AbstractContextManager[Any]:
         return jax.enable_x64(self.dtype == "float64")
@@ -39,7 +40,7 @@ class Precision:
 
 # Other tests compile quickly (conftest.py); what float32 rounds hangs on how it is compiled.
 AS_USED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
-SINGLE = Precision("float32", outputs=2e-5, gradients=1e-4, steps=0)
+SINGLE = Precision("float32", outputs=2e-5, gradients=1e-4, steps=0, compiler=AS_USED)
 DOUBLE = Precision("float64", outputs=1e-10, gradients=1e-8, steps=STEPS)
 
 
@@ -167,7 +168,7 @@ def check_training(
         counted = reached(module, plan, expected.gradients)
         value, gradients, params = take_steps(gradients_of, params, counted, precision.steps)
     else:
-        value, gradients = jax.jit(gradients_of, compiler_options=AS_USED)(params)
+        value, gradients = jax.jit(gradients_of, compiler_options=precision.compiler)(params)
     np.testing.assert_allclose(value, expected.loss, rtol=precision.gradients)
     check_gradients(dict(unbuild(plan, nnx.merge(graph, gradients))), plan, expected.gradients, precision.gradients)
     if precision.steps:
@@ -198,7 +199,7 @@ def take_steps(gradients_of: Callable[[Any], Any], params: Any, counted: Any, st
         updates, moments = optimizer.update(found[1], moments, params)
         return found, optax.apply_updates(params, jax.tree.map(jnp.multiply, updates, counted)), moments
 
-    first, params, moments = step(params, optimizer.init(params))
+    first, params, moments = step(params, jax.jit(optimizer.init)(params))
     for _ in range(steps - 1):
         _, params, moments = step(params, moments)
     return *first, params

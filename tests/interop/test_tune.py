@@ -24,13 +24,15 @@ from singlestream.train.build import build_run
 from singlestream.train.errors import Interrupted
 from singlestream.train.folder import RunFolder
 from singlestream.train.initial import adopt_model, pictures_before
-from singlestream.train.sharding import make_mesh
 from tests.data.toy_nlvr import write_png
 from tests.test_configs import read
+from tests.train.conftest import compiled_once, one_device  # noqa: F401  (fixtures)
+from tests.train.toy import stopped_at
 
 from .toy_unimodal import write_bert_model, write_vit_model
 from .toy_vilt import LENGTH, PATCH, SETTINGS, SIDE, WIDTH, write_vilt
 
+pytestmark = pytest.mark.usefixtures("one_device", "compiled_once")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "colour", "is", "it", "?", "red", "blue"]
 ANSWERS = ["blue", "red"]
 
@@ -74,11 +76,6 @@ def config(weights, data) -> Config:
             **dict(checkpoint_every=3, cache_dir=cache, huge_pages=False),
         ),
     )
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
 
 
 def test_loaded_weights_answer_and_go_back(weights, tmp_path):
@@ -141,7 +138,7 @@ def test_bert_saw_no_pictures_and_what_a_vit_saw_is_not_known(tmp_path):
     assert pictures_before(Config(init=str(vit)), training) == UNKNOWN
 
 
-def test_a_start_without_heads_gets_those_of_the_family(config, weights, tmp_path, monkeypatch):
+def test_a_start_without_heads_gets_those_of_the_family(config, weights, tmp_path):
     """Stopped and continued; what no ViLT of transformers has beside the answers is left out."""
     start = tmp_path / "weights"
     shutil.copytree(weights, start)
@@ -149,10 +146,8 @@ def test_a_start_without_heads_gets_those_of_the_family(config, weights, tmp_pat
     bare = {key.removeprefix("vilt."): value for key, value in tensors.items() if not key.startswith("classifier.")}
     save_file(bare, start / "model.safetensors")
     config = dataclasses.replace(config, init=str(start), objectives={"vqa": 1.0, "itm": 1.0})
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Stop, "asked", lambda self, step: step == 2 and setattr(self, "signal", 15) is None)
-        with pytest.raises(Interrupted, match="at step 2"):
-            loop.train(config, tmp_path / "run", training)
+    with stopped_at(2), pytest.raises(Interrupted, match="at step 2"):
+        loop.train(config, tmp_path / "run", training)
     loop.train(config, tmp_path / "run", training)
     tuned = ss.load(tmp_path / "run")
     assert tuned.heads["vqa"].head == HeadConfig(kind="classifier", size=2, norm_eps=1e-5)

@@ -5,6 +5,7 @@ The golden files hold the authors' states, logits, gradients and steps of AdamW 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,7 +133,8 @@ def check_case(layout: str, size: str, kind: str, precision: Precision) -> None:
 
 @pytest.mark.parametrize(("layout", "size", "kind"), recipe.TRAINED)
 def test_gradients_are_the_authors(layout, size, kind):
-    check_case(layout, size, kind, SINGLE)
+    # As used, three layers compile for a minute; one shows what the optimised program rounds.
+    check_case(layout, size, kind, SINGLE if size == "one_layer" else dataclasses.replace(SINGLE, compiler=None))
 
 
 @pytest.mark.parametrize(("layout", "size", "kind"), [case for case in recipe.CASES if case not in recipe.TRAINED])

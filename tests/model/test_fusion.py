@@ -231,9 +231,7 @@ def test_decisions_add_up_whatever_the_head_is():
         config = replace(CONFIG, **FUSIONS["late"], join=join)
         model = moved(SingleStream(config, SPEC, heads={"vqa": HEADS["vqa"]}, rngs=nnx.Rngs(0)))
         run = jax.jit(lambda batch: model.heads["vqa"](model(batch)))
-        (a, b), (c, d) = (
-            [run(make_batch(text=text.text, image=image.image)) for image in batches] for text in batches
-        )
+        (a, b), (c, d) = ([run(make_batch(text=text.text, image=image.image)) for image in batches] for text in batches)
         return float(abs(a - b - c + d).max() / abs(a - d).max())
 
     assert interaction("decision") < 1e-5 and interaction("sum") > 1e-2

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,21 +17,14 @@ from singlestream.evaluate import evaluate
 from singlestream.interop import training
 from singlestream.train import loop
 from singlestream.train.errors import FolderError
-from singlestream.train.sharding import make_mesh
 from tests.data.toy_published import write_hateful_memes
 from tests.interop.toy_vilt import write_vilt
 from tests.test_configs import read
-from tests.train.conftest import scenes  # noqa: F401  (a fixture)
+from tests.train.conftest import evaluation_compiled_once, one_device, scenes  # noqa: F401  (fixtures)
 from tests.train.toy import toy_config
 
-STEPS = dict(num_steps=2, eval_every=2, batch_size=4)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_device():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
-        yield
+pytestmark = pytest.mark.usefixtures("one_device", "evaluation_compiled_once")
+SMALL = dict(model={"num_layers": 1}, num_steps=2, eval_every=2, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +49,14 @@ def _lines(run, name, split="test"):
 
 
 def _config(folder, objectives, **data):
-    base = toy_config(folder, **STEPS)
+    base = toy_config(folder, **SMALL)
     rows = DataConfig(name="jsonl", dir=str(folder), text_length=8, max_patches=4, **data)
     model = dataclasses.replace(base.model, direction="full", num_images=2)
     return dataclasses.replace(base, data=rows, model=model, objectives=objectives)
 
 
 def test_grounding(scenes, tmp_path):  # noqa: F811
-    config = toy_config(scenes, **STEPS, best_metric="ground/accuracy")
+    config = toy_config(scenes, **SMALL, best_metric="ground/accuracy")
     results = loop.train(dataclasses.replace(config, objectives={"ground": 1.0}), tmp_path / "run")
     found = evaluate(tmp_path / "run", split="validation")
     lines = _lines(tmp_path / "run", "groundings.jsonl", "validation")
@@ -174,7 +166,7 @@ def test_labels_that_are_not_published(tmp_path):
     write_hateful_memes(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "test_unseen.jsonl").read_text().splitlines()]
     (tmp_path / "test_unseen.jsonl").write_text("\n".join(json.dumps({**line, "label": None}) for line in lines))
-    base = toy_config(tmp_path, **STEPS)
+    base = toy_config(tmp_path, **SMALL)
     data = DataConfig(name="hateful_memes", dir=str(tmp_path), text_length=8, max_patches=4)
     loop.train(dataclasses.replace(base, data=data, objectives={"classify": 1.0}), tmp_path / "run")
     found = evaluate(tmp_path / "run", split="test_unseen")

@@ -80,7 +80,8 @@ def losses(folder: Path) -> list[float]:
 
 def test_two_processes_train_as_one(scenes, tmp_path):
     """Ctrl-C to one is SIGTERM to both, and they save the same step and leave; they go on; one gets the same curve."""
-    config = toy_config(scenes, num_steps=300, log_every=1, eval_every=300, checkpoint_every=300, schedule="constant")
+    steps = dict(num_steps=300, log_every=1, eval_every=300, checkpoint_every=300, schedule="constant")
+    config = toy_config(scenes, model={"num_layers": 1}, **steps)
     file = config_file(config, tmp_path / "config.py")
     two, one = tmp_path / "two", tmp_path / "one"
     running = start([file, f"--workdir={two}"], 2)

@@ -27,7 +27,7 @@ def config(tmp_path):
     return dataclasses.replace(base, data=data, model=model)
 
 
-def test_a_run_learns_from_clips_and_is_evaluated(config, tmp_path):
+def test_a_run_learns_from_clips_and_is_evaluated(config, tmp_path, one_device):
     loop.train(config, tmp_path / "run")
     metrics = evaluate(tmp_path / "run", split="test_composition")
     assert metrics["vqa/questions"] == 20 and np.isfinite(metrics["vqa/loss"])

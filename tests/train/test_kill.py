@@ -80,6 +80,7 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(scenes, tmp_path):
     # A cache of its own: a kill may leave half of an entry.
     config = toy_config(
         scenes,
+        model={"num_layers": 1},
         cache_dir=str(tmp_path / "cache"),
         num_steps=num_steps,
         checkpoint_every=2,

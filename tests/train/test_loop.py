@@ -19,19 +19,17 @@ from singlestream.train.flops import peak_flops
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import read_rows
 from singlestream.train.paths import paths
-from singlestream.train.sharding import make_mesh
 from singlestream.train.state import take_params
 
 from .events import read_events, rows_as_events
-from .toy import toy_config, with_train
+from .toy import power_cut, stopped_at, toy_config, with_train
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_device():
-    """Of the eight that the tests have: what several do is tested on steps. It counts as one whose peak is known."""
+def known_device(one_device, compiled_once):
+    """It counts as one whose peak is known."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "peak_flops", lambda kind: peak_flops("NVIDIA H100 80GB HBM3"))
-        patch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
         yield
 
 
@@ -132,27 +130,24 @@ def test_other_settings_are_refused(calm):
 
 
 @pytest.mark.parametrize("at", [3, 4])
-def test_a_stopped_run_goes_on_bit_for_bit(calm, tmp_path, monkeypatch, at):
+def test_a_stopped_run_goes_on_bit_for_bit(calm, tmp_path, at):
     config, whole, _ = calm
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Stop, "asked", lambda self, step: step == at and setattr(self, "signal", 15) is None)
-        with pytest.raises(Interrupted, match=f"at step {at}") as stopped:
-            loop.train(config, tmp_path)
+    with stopped_at(at), pytest.raises(Interrupted, match=f"at step {at}") as stopped:
+        loop.train(config, tmp_path)
     assert stopped.value.signal == signal.SIGTERM
     loop.train(config, tmp_path)
     assert_same_run(RunFolder.at(tmp_path), whole)
 
 
-def test_packed_rows_go_on_bit_for_bit(scenes, tmp_path, monkeypatch):
+def test_packed_rows_go_on_bit_for_bit(scenes, tmp_path):
     """Two pictures fill the budget of a row; the packer looked one example ahead when the run stopped."""
-    config = toy_config(scenes, num_steps=4, eval_every=4, checkpoint_every=4, log_every=1)
+    steps = dict(num_steps=4, eval_every=4, checkpoint_every=4, log_every=1)
+    config = toy_config(scenes, model={"num_layers": 1}, **steps)
     data = dataclasses.replace(config.data, texts_per_row=1, examples_per_row=3, row_patches=20)
     config = dataclasses.replace(config, data=data, model=dataclasses.replace(config.model, direction="full"))
     loop.train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Stop, "asked", lambda self, step: step == 3 and setattr(self, "signal", 15) is None)
-        with pytest.raises(Interrupted, match="at step 3"):
-            loop.train(config, tmp_path / "parts")
+    with stopped_at(3), pytest.raises(Interrupted, match="at step 3"):
+        loop.train(config, tmp_path / "parts")
     loop.train(config, tmp_path / "parts")
     whole, parts = (RunFolder.at(tmp_path / name) for name in ("whole", "parts"))
     assert_same_run(parts, whole)
@@ -161,21 +156,11 @@ def test_packed_rows_go_on_bit_for_bit(scenes, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("at", [0, 5])
-def test_a_crashed_run_goes_on_bit_for_bit(calm, tmp_path, monkeypatch, at):
+def test_a_crashed_run_goes_on_bit_for_bit(calm, tmp_path, at):
     """Whatever happened after the last checkpoint is forgotten, its lines in metrics.jsonl too."""
     config, whole, _ = calm
-    put_rows, calls = loop.put_rows, []
-
-    def failing(batch, mesh):
-        calls.append(1)
-        if len(calls) > at:
-            raise RuntimeError("power cut")
-        return put_rows(batch, mesh)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "put_rows", failing)
-        with pytest.raises(RuntimeError, match="power cut"):
-            loop.train(config, tmp_path)
+    with power_cut(at):
+        loop.train(config, tmp_path)
     loop.train(config, tmp_path)
     assert_same_run(RunFolder.at(tmp_path), whole)
 
@@ -193,7 +178,8 @@ def test_a_longer_run_continues(calm, tmp_path):
 
 
 def test_first_step_that_is_not_finite(scenes, tmp_path):
-    config = toy_config(scenes, learning_rate=1e38, warmup_steps=1, clip_norm=0.0, log_every=8, checkpoint_every=1)
+    steps = dict(learning_rate=1e38, warmup_steps=1, clip_norm=0.0, log_every=8, checkpoint_every=1)
+    config = toy_config(scenes, model={"num_layers": 1}, **steps)
     with pytest.raises(NonFiniteError, match=r"of step 2 is (nan|inf); the last good checkpoint is .*checkpoints/1$"):
         loop.train(config, tmp_path)
     assert checkpoint.steps(tmp_path / "checkpoints") == [1]

@@ -19,14 +19,12 @@ from singlestream.train import checkpoint, loop
 from singlestream.train.build import build_run
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import read_rows
-from singlestream.train.sharding import make_mesh
 from singlestream.train.step import draw_objective
 
-from .test_kill import kill_when, last_step, start
 from .test_step import compiled, curve
 from .test_two_stream_run import KINDS, SIZES
 from .toy import OPTIONS as OPTIONS_OF_DATA
-from .toy import config_file, toy_config
+from .toy import power_cut, toy_config
 
 WEIGHTS = {"mlm": 0.6, "itm": 1.0, "itc": 0.6, "wpa": 0.1, "mrm": 1.0, "distill": 0.4}
 ONE = MeshConfig(data=1)
@@ -94,19 +92,19 @@ def test_on_several_devices_the_losses_are_the_same(scenes, tmp_path):
     np.testing.assert_allclose(_losses(run, 4, MeshConfig(data=2, fsdp=2)), alone[:4], rtol=1e-5)
 
 
-def test_a_run_that_was_killed_goes_on_bit_for_bit(scenes, tmp_path):
+def test_a_run_whose_process_ended_goes_on_bit_for_bit(scenes, tmp_path, one_device, compiled_once):
     """Six objectives on four corpora. The queue and what the ramp has counted are saved, and where each corpus is; an
-    evaluation reads the average and the queue.
+    evaluation reads the average and the queue. That processes can be killed is asked by `test_kill.py`.
     """
-    config = pretraining(scenes, "patches", schedule="constant", accumulate=2, cache_dir=str(tmp_path / "cache"))
-    file = config_file(config, tmp_path / "config.py")
-    folders = [tmp_path / name for name in ("whole", "killed")]
-    assert start(file, folders[0], devices=1).wait(timeout=300) == 0
-    assert kill_when(start(file, folders[1], devices=1), lambda: last_step(folders[1]) >= 4)
-    assert 4 <= last_step(folders[1]) < 8
-    assert start(file, folders[1], devices=1).wait(timeout=300) == 0
-    whole, killed = (checkpoint.read_state(folder / "checkpoints", 8) for folder in folders)
-    jax.tree.map(np.testing.assert_array_equal, whole, killed)
+    config = pretraining(scenes, "patches", schedule="constant", accumulate=2)
+    folders = [tmp_path / name for name in ("whole", "ended")]
+    loop.train(config, folders[0])
+    with power_cut(5):
+        loop.train(config, folders[1])
+    assert checkpoint.steps(folders[1] / "checkpoints")[-1] == 4
+    loop.train(config, folders[1])
+    whole, ended = (checkpoint.read_state(folder / "checkpoints", 8) for folder in folders)
+    jax.tree.map(np.testing.assert_array_equal, whole, ended)
     kept = whole["objectives"]
     assert kept["itc"]["is_text"].all() and len(set(kept["itc"]["picture"].tolist())) > 5
     assert kept["distill"]["seen"] == 40
@@ -115,9 +113,8 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(scenes, tmp_path):
     assert found["distill/mlm_loss"] == 0 and 0 <= found["itc/text_accuracy"] <= 1
 
 
-def test_one_objective_a_step(scenes, tmp_path, monkeypatch):
+def test_one_objective_a_step(scenes, tmp_path, one_device):
     """As UNITER trains: every step counts for one of them, drawn with the key of its number."""
-    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
     steps = dict(log_every=1, num_steps=10, eval_every=10, schedule="constant")
     toy = toy_config(scenes, model={"num_layers": 1}, one_objective=True, **steps)
     data = dataclasses.replace(toy.data, texts="captions", corpora=others(scenes))

@@ -27,7 +27,13 @@ def test_a_run_that_is_stopped_saves_and_goes_on(scenes, tmp_path):
     """SIGTERM, then in the run that goes on SIGINT, and then the rest of it."""
     # No checkpoint but those of the signals comes before the end.
     config = toy_config(
-        scenes, num_steps=5000, log_every=1, eval_every=5000, checkpoint_every=5000, schedule="constant"
+        scenes,
+        model={"num_layers": 1},
+        num_steps=5000,
+        log_every=1,
+        eval_every=5000,
+        checkpoint_every=5000,
+        schedule="constant",
     )
     run, step = tmp_path / "run", 0
     flags = [config_file(config, tmp_path / "config.py"), f"--workdir={run}"]

@@ -20,16 +20,15 @@ from singlestream.interop import training
 from singlestream.interop.build import by_path, read
 from singlestream.train import checkpoint, loop
 from singlestream.train.build import build_run
-from singlestream.train.errors import FolderError
+from singlestream.train.errors import FolderError, Interrupted
 from singlestream.train.folder import RunFolder
 from singlestream.train.initial import initial_tokenizer
-from singlestream.train.sharding import make_mesh
 from singlestream.train.teachers import fill_teachers, keep_teachers, kept_teachers, read_teachers
 from tests.interop.toy_unimodal import write_bert_model, write_vit_model
 from tests.interop.toy_vilt import write_vilt
 
 from .test_step import compiled, curve
-from .toy import toy_config, with_train
+from .toy import stopped_at, toy_config
 
 NAME = "distill_unimodal"
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -53,13 +52,13 @@ def learning(scenes, folders, **train) -> Config:
     )
 
 
-def test_a_run_goes_on_bit_for_bit_without_the_folders(scenes, folders, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+def test_a_run_goes_on_bit_for_bit_without_the_folders(scenes, folders, tmp_path, one_device, compiled_once, capsys):
     moved = {name: shutil.copytree(folder, tmp_path / name) for name, folder in folders.items()}
     config = learning(scenes, moved, accumulate=2)
     loop.train(config, tmp_path / "whole", training)
     assert f"{NAME}.text learns from {moved['text']} (bert, transformers)" in capsys.readouterr().out
-    loop.train(with_train(config, num_steps=4), tmp_path / "stopped", training)
+    with stopped_at(4), pytest.raises(Interrupted):
+        loop.train(config, tmp_path / "stopped", training)
     for folder in moved.values():
         shutil.rmtree(folder)
     loop.train(config, tmp_path / "stopped", training)

@@ -16,12 +16,13 @@ from singlestream.data.record import RegionFeatures
 from singlestream.evaluate import evaluate
 from singlestream.train import loop
 from singlestream.train.build import build_run
+from singlestream.train.errors import Interrupted
 from singlestream.train.folder import RunFolder
-from singlestream.train.sharding import make_mesh
 
 from .test_step import compiled, curve
-from .toy import toy_config, with_train
+from .toy import stopped_at, toy_config
 
+pytestmark = pytest.mark.usefixtures("one_device", "compiled_once")
 SIZES = dict(width=16, num_heads=2, mlp_dim=32, image_width=16, image_heads=2, image_mlp_dim=32, region_dim=432)
 BOXES = np.array([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]], np.float32)
 # One layer of each sort: every layer more costs the tests seconds of compilation.
@@ -53,13 +54,6 @@ def config(scenes) -> Config:
     return two_stream_config(scenes, "vilbert_tiny", schedule="constant")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_device():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
-        yield
-
-
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
     """Eight steps in one go."""
@@ -69,7 +63,8 @@ def trained(config, tmp_path_factory):
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(config, trained, tmp_path):
-    loop.train(with_train(config, num_steps=4), tmp_path / "run")
+    with stopped_at(4), pytest.raises(Interrupted):
+        loop.train(config, tmp_path / "run")
     loop.train(config, tmp_path / "run")
     ours, theirs = (jax.tree.leaves(ss.load(folder, "latest").params) for folder in (tmp_path / "run", trained))
     for mine, other in zip(ours, theirs, strict=True):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import pytest
 
 from singlestream.config import Config, DataConfig, ModelConfig, TrainConfig
+from singlestream.train import loop
 
 OPTIONS = {"train_scenes": 24, "validation_scenes": 8, "test_scenes": 4, "composition_scenes": 4}
 
@@ -47,3 +51,27 @@ def config_file(config: Config, path: Path) -> str:
         f"def get_config():\n    return Config.from_json({config.to_json()!r}).to_config_dict()\n"
     )
     return f"--config={path}"
+
+
+@contextlib.contextmanager
+def stopped_at(at: int) -> Iterator[None]:
+    """Within it a run is asked to stop after so many steps, as by SIGTERM."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Stop, "asked", lambda self, step: step == at and setattr(self, "signal", 15) is None)
+        yield
+
+
+@contextlib.contextmanager
+def power_cut(at: int) -> Iterator[None]:
+    """Within it a run ends with a RuntimeError where it would read the batch that follows so many."""
+    put_rows, calls = loop.put_rows, []
+
+    def failing(batch: Any, mesh: Any) -> Any:
+        calls.append(1)
+        if len(calls) > at:
+            raise RuntimeError("power cut")
+        return put_rows(batch, mesh)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="power cut"):
+        patch.setattr(loop, "put_rows", failing)
+        yield
