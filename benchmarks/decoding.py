@@ -65,10 +65,11 @@ def cached(model: SingleStream, batch: Batch, kind: str, length: int) -> Decoded
 
 def anew(model: SingleStream, batch: Batch, kind: str, length: int) -> Decoded:
     """The whole stream for every token; the cache holds the text so far."""
-    image, columns = batch.image, jnp.arange(length + 1)
+    columns = jnp.arange(length + 1)
 
     def next_token(ids: jax.Array, last: jax.Array, place: jax.Array) -> tuple[jax.Array, jax.Array]:
-        ids = ids.at[:, place].set(last)
+        # Else the compiler reads the picture once, before the loop, where no text asks it anything.
+        image, ids = jax.lax.optimization_barrier((batch.image, ids.at[:, place].set(last)))
         there = jnp.broadcast_to((columns <= place).astype(jnp.int32), ids.shape)
         text = batch.text
         text = Text(ids=ids, positions=text.positions, types=text.types, segments=there, part=text.part)

@@ -115,6 +115,15 @@ def test_a_moment_has_one_time_in_video_and_audio():
     np.testing.assert_allclose(moved[0], np.broadcast_to(expected, moved[0].shape), atol=1e-5)
 
 
+def test_blocks_of_all_keys_are_soft_attention_where_audio_is_a_modality_by_itself():
+    """Of text, picture and sound each by itself and the tokens between them; every block is chosen."""
+    apart, every = {"direction": "bottleneck", "bottlenecks": 2}, {"selection": "routed", "block": 2, "keep": 20.0}
+    routed, soft = (replace(HEARS, **apart, attention=AttentionConfig(**kind)) for kind in (every, {}))
+    batch = heard(0, grid=(1, 3))  # an odd number: side by side, a block would hold both
+    np.testing.assert_allclose(run(batch, routed)[0].audio, run(batch, soft)[0].audio, atol=1e-5)
+    np.testing.assert_allclose(run(batch, routed)[0].text, run(batch, soft)[0].text, atol=1e-5)
+
+
 def test_audio_that_a_model_cannot_read_is_named():
     batch = heard(0)
     with pytest.raises(BatchError, match=re.escape("config.model.audio_dim is 0")):
@@ -122,6 +131,11 @@ def test_audio_that_a_model_cannot_read_is_named():
     later = Audio(features=np.zeros((2, 4, 6), np.float32))
     with pytest.raises(BatchError, match=re.escape("audio.features is float32[2, 4, 6], expected float[1, 4, any]")):
         make_batch(text=batch.text, image=batch.image, audio=later)
-    for changes in ({"decoder_layers": 1}, {"channel_gate": 2}, {"direction": "image_to_text", "join": "sum"}):
+    for changes in (
+        {"decoder_layers": 1},
+        {"channel_gate": 2},
+        {"join": "sum"},
+        {"direction": "image_to_text", "join": "sum"},
+    ):
         with pytest.raises(ValueError, match="config.model.audio_dim=6 does not go with config.model."):
             replace(HEARS, **changes)

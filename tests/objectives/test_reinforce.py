@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from singlestream.batch import Encoded, Regions, Text, make_batch
-from singlestream.config import ConfigError, ModelConfig
+from singlestream.config import Config, ConfigError, ModelConfig
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.selections.sampled import sampled
 from singlestream.objectives.reinforce import Objective, Options
@@ -148,6 +148,13 @@ def test_what_it_cannot_reward_is_refused():
         build({"reinforce": 1.0, "vqa": 1.0}, model=ModelConfig(image_cls=True, attention=MODEL.attention))
     with pytest.raises(ConfigError, match="reinforce.decay=1.0: must be in"):
         build({"reinforce": 1.0, "vqa": 1.0}, model=MODEL, reinforce={"decay": 1.0})
+
+
+def test_a_draw_that_nothing_rewards_is_refused():
+    with pytest.raises(
+        ConfigError, match="draws what it reads, and its scores learn by the objective 'reinforce' alone"
+    ):
+        Config(model=MODEL, objectives={"vqa": 1.0, "reinforce": 0.0})
 
 
 def test_vqa_is_read_from_the_same_draws():
