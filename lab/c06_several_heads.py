@@ -1,5 +1,4 @@
-"""Several heads make the gradient steadier: its squared length varies less from draw to draw, its mean square is the
-same.
+"""Several heads lower the variance of the gradient.
 
 Source: multi-head attention, Vaswani et al. 2017, section 3.2.2; a sum of H independent parts of one size has a
 squared length whose relative variance falls as 1 / H.
@@ -8,12 +7,13 @@ Test: a query of 32 numbers reads 16 tokens by 1, 2, 4, 8, 16 heads of together 
 tokens, and the gradient at the output, are drawn anew 1,024 times. Over the draws: the mean square of the gradient
 that comes back to the query, and the relative variance of its squared length.
 
-Refuted if: 8 heads leave more than half of one head's relative variance, or change the mean square by more than a
-third.
+Refuted if: 8 heads leave more than three quarters of one head's mean square, which is the variance of a gradient whose
+mean is 0, or more than half of the relative variance of its squared length.
 
-Seen: as claimed, but not as 1 / H: 0.35 is left at 8 heads, an exponent of -0.36, and from there on it falls no more.
-Heads get narrower as they get more, and a narrow one may vary more by itself; that was not tested. The plainer
-saying, that several heads lower the variance of the gradient, does not hold here: its mean square stays the same.
+Seen: not as claimed. The mean square stays what it was, 0.92 to 0.99 of one head's. What falls is how much the squared
+length differs from draw to draw, to 0.35 at 8 heads: the gradient is steadier, not smaller. Nor does that fall as
+1 / H: the exponent is -0.36, and beyond 8 heads it falls no more. Heads get narrower as they get more, and a narrow one
+may vary more by itself; that was not tested.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def judge(results: Sequence[Result]) -> list[Check]:
     left = [r["variance"][eight] / r["variance"][0] for r in results]
     return [
         Check("8 heads: relative variance of the squared length, over one head's", left, most=0.5),
-        Check("8 heads: mean square, over one head's", [r["mean"][eight] / r["mean"][0] for r in results], 0.75, 4 / 3),
+        Check("8 heads: mean square, over one head's", [r["mean"][eight] / r["mean"][0] for r in results], most=0.75),
         Check("exponent of H in the relative variance", [_exponent(r["variance"]) for r in results]),
     ]
 
