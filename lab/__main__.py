@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None, *, package: str = "lab") -> Non
     options = parser.parse_args(arguments)
     try:
         chosen = choose(options.only, options.train, package)
+        rows.read(options.rows)
     except ValueError as error:
         parser.error(str(error))
     print(report.TABLE, flush=True)

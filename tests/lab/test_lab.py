@@ -137,11 +137,12 @@ def test_a_wrong_number_is_told(package, capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_line_that_is_no_row_is_told(package, tmp_path):
+def test_a_line_that_is_no_row_is_told(package, capsys, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"experiment": 12}\n')
-    with pytest.raises(ValueError, match=r"rows.jsonl:1: not a row of the laboratory"):
+    with pytest.raises(SystemExit):
         main(["--train", f"--rows={path}"], package=package)
+    assert "rows.jsonl:1: not a row of the laboratory" in capsys.readouterr().err
 
 
 def test_a_number_that_is_none_does_not_pass():
