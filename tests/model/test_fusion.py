@@ -26,6 +26,7 @@ from tests.model.toy import CONFIG, HEADS, SPEC, random_batch, replace
 from tests.objectives.toy import check_slope, drawn
 
 SMALL = ModelConfig(width=8, num_layers=4, num_heads=1, mlp_dim=8, layers="scan")
+DOUBLE = replace(SMALL, dtype="float64")
 
 
 def random_numbers(*shape, seed=0):
@@ -106,19 +107,21 @@ def lstm_by_hand(x, layer):
     return np.concatenate(outputs, axis=1)
 
 
+@jax.enable_x64(True)
 def test_the_lstm_is_a_loop_over_each_text():
     """Packed, two texts on one picture, padding within a text, a text in two pieces, another backwards."""
     segments = np.array([[1, 0, 1, 2, 2, 2, 1, 3, 3, 3]], np.int32)
     part = np.array([[0, 0, 0, 1, 1, 2, 0, 0, 0, 0]], np.int32)
     place = np.array([[0, 0, 1, 0, 1, 0, 2, 2, 1, 0]], np.int32)
     sees = Visibility(segments=segments, part=part, place=place, modality=segments * 0, num_text=10)
-    layer, x = moved(text_lstm.Layer(SMALL, rngs=nnx.Rngs(0))), random_numbers(1, 10, SMALL.width)
+    layer, x = moved(text_lstm.Layer(DOUBLE, rngs=nnx.Rngs(0))), random_numbers(1, 10, SMALL.width).astype(float)
     found = run_layer(layer, x, sees)[0] - x[0]
     for tokens in ([0, 2, 6], [3, 4], [5], [9, 8, 7]):
         expected = lstm_by_hand(normed(x[0, tokens], layer.branch_norm), layer)
-        np.testing.assert_allclose(found[tokens], expected, atol=2e-6)
+        np.testing.assert_allclose(found[tokens], expected, atol=1e-12)
 
 
+@jax.enable_x64(True)
 def test_the_cnn_is_a_loop_over_each_pictures_grid():
     """Packed pictures of several grids, two pictures of one example, patches in any order, padding."""
     grids = {(1, 0): (2, 3), (1, 1): (1, 2), (2, 0): (3, 1)}  # (segment, picture) -> rows, columns
@@ -127,14 +130,14 @@ def test_the_cnn_is_a_loop_over_each_pictures_grid():
     columns = np.array([tokens], np.int32)
     segments = columns[..., 0]
     sees = Visibility(segments=segments, part=segments * 0, modality=segments * 0 + IMAGE, where=columns[..., 1:])
-    layer = moved(image_cnn.Layer(replace(SMALL, activation="relu"), rngs=nnx.Rngs(0)))
-    x = random_numbers(1, len(tokens), SMALL.width)
+    layer = moved(image_cnn.Layer(replace(DOUBLE, activation="relu"), rngs=nnx.Rngs(0)))
+    x = random_numbers(1, len(tokens), SMALL.width).astype(float)
     found = run_layer(layer, x, sees)[0] - x[0]
     values = dict(zip(tokens, np.maximum(normed(x[0], layer.branch_norm), 0), strict=True))
     kernel, bias = weights_of(layer.conv)
     for token, (s, p, row, column) in enumerate(tokens[:-1]):
         around = [values.get((s, p, row + dy, column + dx), np.zeros(8)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-        np.testing.assert_allclose(found[token], np.concatenate(around) @ kernel + bias, atol=2e-6)
+        np.testing.assert_allclose(found[token], np.concatenate(around) @ kernel + bias, atol=1e-12)
 
 
 def test_a_transformer_in_front_is_an_encoder_of_its_modality_alone():

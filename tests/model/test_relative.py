@@ -40,13 +40,19 @@ def stream(place=0, row=0, column=0) -> Visibility:
     )
 
 
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
 def drawn(relative: str):
     """Attention with that, its table drawn, and queries and keys [B, H, L, C]."""
     config = AttentionConfig(relative=relative)
-    graph, state = nnx.split(Attention(config, HEADS, SIZE, rate=0.0, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(Attention(config, HEADS, SIZE, rate=0.0, dtype=jnp.dtype("float64"), rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), nnx.to_pure_dict(state))
-    q, k = rng.normal(size=(2, 1, HEADS, LENGTH, SIZE)).astype(np.float32)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape), nnx.to_pure_dict(state))
+    q, k = rng.normal(size=(2, 1, HEADS, LENGTH, SIZE))
     scores = jax.jit(lambda q, k, sees: nnx.merge(graph, params).scores(q, k, sees))
     return scores, params, q, k
 
@@ -100,11 +106,11 @@ def test_it_is_the_definition_and_knows_distances_alone(relative, definition):
     table = params["relative"]["table"] if relative == "bias" else [None] * HEADS
     found = np.asarray(scores(q, k, stream()))
     for h, i, j in np.ndindex(HEADS, LENGTH, LENGTH):
-        np.testing.assert_allclose(found[0, h, i, j], definition(i, j, q[0, h, i], k[0, h, j], table[h]), atol=1e-5)
+        np.testing.assert_allclose(found[0, h, i, j], definition(i, j, q[0, h, i], k[0, h, j], table[h]), atol=1e-6)
     chosen = np.array([[7, 2, 9]], np.int32)
     some = scores(q[:, :, chosen[0]], k, stream().at(chosen).towards(stream()))
     np.testing.assert_allclose(some, found[:, :, chosen[0]], atol=1e-6)
-    np.testing.assert_allclose(scores(q, k, stream(place=5, row=3, column=2)), found, atol=1e-5)
+    np.testing.assert_allclose(scores(q, k, stream(place=5, row=3, column=2)), found, atol=1e-6)
 
 
 def test_regions_have_no_rows():
@@ -117,7 +123,7 @@ def test_regions_have_no_rows():
         np.testing.assert_allclose(found[words], np.asarray(scores(q, k, stream()))[words], atol=1e-6)
         beside = (found - plain)[:, :, NUM_TEXT:, NUM_TEXT:]
         expected = params["relative"]["table"][:, OTHERS + 4, None, None] if relative == "bias" else 0 * beside
-        np.testing.assert_allclose(beside, np.broadcast_to(expected, beside.shape), atol=1e-5)
+        np.testing.assert_allclose(beside, np.broadcast_to(expected, beside.shape), atol=1e-6)
 
 
 def test_buckets_are_t5s():
