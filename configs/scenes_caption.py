@@ -11,8 +11,8 @@ With a decoder of two layers, which reads the picture by cross-attention:
     python eval.py --workdir=runs/caption_decoder --split=test
 Hardware: two CPU cores.
 Expected: seed 0, 2026-11-22: of the captions 0.917 (0.898-0.933) hold in every word on `test` and 0.939 (0.922-0.952)
-on `test_composition`, by a beam of five at the last checkpoint (the best one is that of the captions as drawn, in any order). An hour of one
-core. `decoder` is not measured.
+on `test_composition`, by a beam of five at the last checkpoint (the best one is that of the captions as drawn, in any
+order). An hour of one core. `decoder` is not measured.
 Wanted is 0.95, and two things that look the same are what is missing: every caption of the 49 and 20 pictures with such
 is false, 34 of the other 951 and 41 of the other 980 are (0.964 and 0.958). Half of the false ones name a thing more or
 less than there is, a quarter has a wrong relation, and some tell like things one by one, "an orange cross ... an orange
