@@ -365,7 +365,11 @@ def test_the_learned_graphs_strengths_can_be_read():
             "window=3 does not go with config.model.attention.selection='soft', which does not read it: gra",
         ),
         ({"selection": "gumbel", "temperature": 0.0}, "temperature=0.0: must be above 0"),
-        ({"selection": "topk", "keep": 1.5}, "keep=1.5: must be a whole number, or a share between 0 and 1"),
+        (
+            {"selection": "topk", "keep": 1.5},
+            "keep=1.5: must be a whole number from 1 on, or a share of at least 0.001",
+        ),
+        ({"selection": "routed", "keep": 0.0005}, "config.model.attention.keep=0.0005: must be a whole number"),
         ({"selection": "routed", "block": 0}, "block=0: must be at least 1"),
         ({"selection": "multi_scale", "windows": ()}, "must hold at least one window"),
         ({"selection": "graph", "graph": "tree"}, "graph='tree': choose one of edges, grid, learned"),

@@ -27,6 +27,8 @@ READS: dict[str, tuple[str, ...]] = {
 # Scaled dot products of all that is visible.
 PLAIN = {"score": "scaled_dot", "selection": "soft", "relative": "none", "head_scale": False}
 
+LEAST_SHARE = 0.001  # a smaller one of what is there is taken for a mistake
+
 TURNED = ("cosine", "dot", "scaled_dot")  # scores that are the same where query and key are turned by one angle
 
 
@@ -72,9 +74,10 @@ class AttentionConfig:
     def _check_selection(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"config.model.attention.temperature={self.temperature}: must be above 0")
-        if not (0 < self.keep < 1 or self.keep == self.keep // 1 >= 1):
+        if not (LEAST_SHARE <= self.keep < 1 or self.keep == self.keep // 1 >= 1):
             raise ValueError(
-                f"config.model.attention.keep={self.keep}: must be a whole number, or a share between 0 and 1"
+                f"config.model.attention.keep={self.keep}: must be a whole number from 1 on, or a share of at least "
+                f"{LEAST_SHARE} and below 1"
             )
         for name, least in (("block", 1), ("window", 1)):
             if getattr(self, name) < least:

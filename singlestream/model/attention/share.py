@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Int32
 
 from singlestream.batch import Array
+from singlestream.model.attention.config import LEAST_SHARE
 
 
 def how_many(keep: float, there: Int32[Array, "*S"]) -> Int32[Array, "*S"]:
@@ -27,4 +28,4 @@ def at_most(keep: float, there: int) -> int:
 
 
 def _share(keep: float) -> Fraction:
-    return Fraction(keep).limit_denominator(1000)
+    return Fraction(keep).limit_denominator(round(1 / LEAST_SHARE))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from singlestream.model.attention.config import LEAST_SHARE
+
 CHOICES: dict[str, tuple[str, ...]] = {"method": ("drop", "merge", "mask"), "by": ("text", "all")}
 READ_BY_TEXT = ("full", "prefix", "text_to_image", "both")  # directions in which every layer's text reads the image
 
@@ -14,7 +16,8 @@ class PruningConfig:
     """Which image tokens the later layers do without. It has no parameters, so any trained model can be given it."""
 
     keep: float = 1.0  # `drop`, `merge`: share of an example's image tokens that is there after the last of `layers`
-    layers: tuple[int, ...] = (1,)  # after which layers, counted from 1; the share falls by the same ratio after each
+    # In which layers, counted from 1, between attention and feed-forward; the share falls by the same ratio in each.
+    layers: tuple[int, ...] = (1,)
     method: str = "drop"
     by: str = "text"  # `drop`, `mask`: whose attention ranks the tokens, the `text`'s or that of `all` tokens
     threshold: float = 0.0  # `mask`: hidden is what receives less than this share of an image token's mean attention
@@ -26,8 +29,8 @@ class PruningConfig:
                 raise ValueError(
                     f"config.model.pruning.{name}={getattr(self, name)!r}: choose one of {', '.join(valid)}"
                 )
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"config.model.pruning.keep={self.keep}: must be in (0, 1], 1 keeps all")
+        if not LEAST_SHARE <= self.keep <= 1:
+            raise ValueError(f"config.model.pruning.keep={self.keep}: must be in [{LEAST_SHARE}, 1], 1 keeps all")
         if not 0 <= self.threshold <= 1:
             raise ValueError(
                 f"config.model.pruning.threshold={self.threshold}: must be in [0, 1], so that the token with the most "
