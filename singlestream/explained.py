@@ -28,7 +28,7 @@ from singlestream.words import by_words, places, words_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What a pruned model does without: `gone_after` (`explain.pruned`), of the layers after which there was a drop.
+    """What a pruned model does without: `gone_after` (`explain.pruned`), of the layers in which there was a drop.
 
     `method` is `config.model.pruning.method`: tokens are dropped, merged into others, or hidden (`mask`).
     """

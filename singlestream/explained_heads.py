@@ -67,9 +67,9 @@ def _modes(maps: Float[np.ndarray, "*S W N"], special: Bool[np.ndarray, " W"]) -
 def tables(found: Looks, batch: Batch) -> dict[str, Float[np.ndarray, "layers H"]]:
     """One number a layer and head of the first row, by what it says.
 
-    Entropies in nats are means over the queries of a kind, without those that were pruned; coverage is the number of
-    image tokens that the words read evenly (exp of the entropy of fertility) as a share of them; fertility and mutual
-    attention are the largest.
+    Entropies in nats are means over the queries of a kind, without those that were dropped or hidden; coverage is the
+    number of image tokens that the words read evenly (exp of the entropy of fertility) as a share of them; fertility
+    and mutual attention are the largest.
     """
     num_text = batch.text.ids.shape[1]
     found_tables = {}

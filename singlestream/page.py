@@ -51,7 +51,11 @@ def make_notes(config: ModelSettings, answers: bool, examples: bool) -> list[str
             "words and patches read of the sound is on no map."
         )
     if config.inputs.pruning.active:
-        notes.append("Pruned image tokens receive no attention in the layers after the drop, and are not marked below.")
+        notes.append(
+            "Image tokens that were merged share evenly what they receive as one, and are not marked below."
+            if config.inputs.pruning.method == "merge"
+            else "Pruned image tokens receive no attention in the layers after the drop, and are not marked below."
+        )
     if answers and not examples:
         why = (
             "region features come without pictures to show them on"

@@ -44,8 +44,8 @@ def fertility(weights: Float[Array, "*S Q K"], queries: Bool[Array, "*Q"]) -> Fl
 def crossing(attention: Mapping[str, Array], *, batch: Batch) -> dict[str, Float[Array, "layers H"]]:
     """`text_to_image`: the share of a word's attention that goes to the image, of each layer and head; and the reverse.
 
-    The mean over the batch's tokens that are no padding and, of a pruned model, still there. In two streams a layer
-    that crosses reads nothing else: 1.
+    The mean over the batch's tokens that are no padding and, of a pruned model, neither dropped nor hidden. In two
+    streams a layer that crosses reads nothing else: 1.
     """
     words, patches = jnp.asarray(batch.text.segments) > 0, jnp.asarray(batch.image.segments) > 0
     num_text, there = words.shape[1], reading(attention)
@@ -62,7 +62,7 @@ def crossing(attention: Mapping[str, Array], *, batch: Batch) -> dict[str, Float
 
 
 def reading(attention: Mapping[str, Array]) -> dict[str, Bool[Array, "layers B Q"]]:
-    """Which queries give any weight; an image token that was pruned gives none."""
+    """Which queries give any weight; an image token that was dropped or hidden gives none."""
     return {name: (weights > 0).any((2, -1)) for name, weights in attention.items()}
 
 

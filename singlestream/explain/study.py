@@ -24,7 +24,7 @@ class Looks(NamedTuple):
 
     `entropy` and `similarity` go by the names of `Encoded.attention`; the others are of words that read the image
     (`crossing` and `mutual`: and of the image that reads the words), in the layers in which the two meet. Padding is 0
-    in `coverage`, `fertility` and `mutual`, and not in the others; `reads` says which tokens a pruning has left.
+    in `coverage`, `fertility` and `mutual`, and not in the others; `reads` says which tokens give any attention.
     """
 
     to_image: Float[Array, "layers B H T N"]

@@ -201,19 +201,43 @@ class Block(Residual):
         weights: bool = False,
         attention: Callable[..., tuple[Array, Array | None]] | None = None,
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B H L L"] | None]:
-        """One layer.
+        """One layer: `attend`, then `feed`."""
+        noise: dict[str, Any] = {"depth_rate": depth_rate, "key": key}
+        x, found = self.attend(x, visibility, weights=weights, attention=attention, **noise)
+        return self.feed(x, **noise), found
+
+    def attend(
+        self,
+        x: Float[Array, "B L D"],
+        visibility: Visibility,
+        *,
+        depth_rate: Float[Array, ""],
+        key: jax.Array | None = None,
+        weights: bool = False,
+        attention: Callable[..., tuple[Array, Array | None]] | None = None,
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B H L L"] | None]:
+        """The layer's first half: its attention, added.
 
         Args:
             depth_rate: this layer's rate of stochastic depth.
-            key: None switches all noise off.
-            attention: called in place of the layer's own (`caching`).
+            key: of the layer; None switches all noise off.
+            attention: called in place of the layer's own (`caching`, `pruning.run`).
         """
-        key, attention_key = split_off(key, self.attention.attend.noisy)
-        keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
+        attention_key, keys = self._keys(key)
         branch, found = (attention or self.attention)(
             self.before(x, self.attention_norm), visibility, key=attention_key, weights=weights
         )
-        x = self.after(x, branch, self.attention_norm, self.attention_out_norm, depth_rate, keys[:2])
+        return self.after(x, branch, self.attention_norm, self.attention_out_norm, depth_rate, keys[:2]), found
+
+    def feed(
+        self, x: Float[Array, "B L D"], *, depth_rate: Float[Array, ""], key: jax.Array | None = None
+    ) -> Float[Array, "B L D"]:
+        """Its second half, each token by itself: the feed-forward layer, added. `depth_rate` and `key` as before."""
+        _, keys = self._keys(key)
         branch = self.mlp(self.before(x, self.mlp_norm))
-        x = self.after(x, branch, self.mlp_norm, self.mlp_out_norm, depth_rate, keys[2:])
-        return x, found
+        return self.after(x, branch, self.mlp_norm, self.mlp_out_norm, depth_rate, keys[2:])
+
+    def _keys(self, key: jax.Array | None) -> tuple[jax.Array | None, list[Any]]:
+        """Of the noise of attention weights, and two of each half's residual."""
+        key, attention_key = split_off(key, self.attention.attend.noisy)
+        return attention_key, [None] * 4 if key is None else list(jax.random.split(key, 4))

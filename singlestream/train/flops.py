@@ -41,8 +41,9 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
 
     Counted as they are computed, two a multiplication with addition, padding included: projections, scores and
     weighted sums of attention (between different texts only where they are computed), the feed-forward layer, the
-    stem of the image tokens, encoders of one modality, channel gates. Heads, joins and norms are left out. With a
-    decoder: the picture in the encoder and the text in the decoder.
+    stem of the image tokens, encoders of one modality, channel gates. Left out are heads, joins and norms, and scores
+    that rank image tokens a second time, without noise (`pruning.run`). With a decoder: the picture in the encoder and
+    the text in the decoder.
     """
     (rows, num_text), num_image = batch.text.ids.shape, batch.image.segments.shape[1]
     if isinstance(config, TwoStreamConfig):
@@ -83,12 +84,13 @@ def _pruned(config: ModelConfig, batch: Batch, num_text: int) -> int:
         # A layer that is asked for its weights computes the whole matrix.
         if slotted and not (prunes and pruning.method != "merge"):
             scores = _alone(config, config.direction, batch) + num_text * now + now**2
-        total += _layer(config, num_text + now + extra, scores)
+        total += _attend(config, num_text + now + extra, scores)
         if prunes and pruning.method != "mask":
             if pruning.method == "merge":  # how alike the keys are, and the means
                 total += now**2 * (config.width // config.num_heads + config.width)
             drops += 1
             now = min(now, room(at_most(pruning.share(drops), there), pictures))
+        total += _feed(config, num_text + now + extra)
     return total
 
 
@@ -115,7 +117,17 @@ def _pairs(config: ModelConfig, length: int) -> int:
 
 def _layer(config: ModelConfig, length: int, scores: int) -> int:
     """Multiplications of one layer on so many tokens and pairs of them."""
-    return length * (4 * config.width**2 + 2 * config.width * config.mlp_dim) + 2 * scores * config.width
+    return _attend(config, length, scores) + _feed(config, length)
+
+
+def _attend(config: ModelConfig, length: int, scores: int) -> int:
+    """The same of its attention."""
+    return 4 * length * config.width**2 + 2 * scores * config.width
+
+
+def _feed(config: ModelConfig, length: int) -> int:
+    """The same of its feed-forward layer."""
+    return 2 * length * config.width * config.mlp_dim
 
 
 def _front_layer(config: ModelConfig, kind: str, length: int, scores: int) -> int:

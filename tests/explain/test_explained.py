@@ -5,6 +5,7 @@ What the instruments say of them is tested where they are; here `_study` is one 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def frames(seed: int) -> tuple[np.ndarray, ...]:
 def test_what_was_dropped_where():
     kept = np.array([[1, 1, 0, 1, 0], [1, 0, 0, 1, 0], [0, 0, 0, 1, 0]], bool)
     np.testing.assert_array_equal(gone_after(kept, (2, 3, 5)), [5, 3, 2, 0, 2])
-    with pytest.raises(ValueError, match="3 drops, but pruning after 1 layers"):
+    with pytest.raises(ValueError, match="3 drops, but pruning in 1 layers"):
         gone_after(kept, (2,))
 
 
@@ -104,6 +105,8 @@ def test_the_report_says_what_it_leaves_out(hearing):
     hears, prunes = make_notes(config, True, True)
     assert "hears" in hears and "Pruned" in prunes
     assert make_notes(config, False, False) == [hears, prunes]
+    merges = dataclasses.replace(config, pruning=PruningConfig(keep=0.5, method="merge"))
+    assert "merged share evenly" in make_notes(merges, True, True)[1]
     assert "region features come without pictures" in make_notes(config, True, False)[2]
 
 

@@ -1,19 +1,23 @@
 """Pruned tokens: the choice against plain loops, and what must not change by it."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singlestream.batch import BatchError, Text, make_batch, without_text
+from singlestream.batch import IMAGE, BatchError, Text, make_batch, without_text
 from singlestream.config import ConfigError
 from singlestream.model.pruning.choose import above, best, same
 from singlestream.model.pruning.config import PruningConfig
-from singlestream.model.pruning.merge import match, merge
+from singlestream.model.pruning.kept import Kept
+from singlestream.model.pruning.merge import first_set, match, merge
+from singlestream.model.visibility import Visibility
 from singlestream.predict import Model
 from tests.model.toy import CONFIG, SPEC, check_alone, random_batch, replace, run, toy_model
 
@@ -82,40 +86,169 @@ def test_what_stays_is_what_texts_attend_to():
 
 @pytest.mark.parametrize("config", [DROP, MERGE], ids=["drop", "merge"])
 def test_a_shorter_sequence_is_the_one_in_which_the_others_are_hidden(config):
-    """The layers after the drop, against a loop over the unpruned blocks with the survivors in raster order."""
+    """From the drop on, against a loop over the unpruned blocks with the survivors in raster order.
+
+    Of tokens that were merged the weights are those of the one: given by each, received in equal parts.
+    """
     batch = random_batch(1, rows=1)
     config = replace(config, pruning=PruningConfig(keep=0.5, layers=(2,), method=config.pruning.method))
     encoded, model = _with_weights(config, batch), toy_model(config)
     stream = model.embed(batch)
-    sees = model.sees(batch, stream)
-    blocks, x = model.encoder.each(), stream.x
-    for block in blocks[:2]:
-        read, (x, _) = x, block(x, sees, depth_rate=jnp.zeros(()))
-    size, kept = np.ones(6), encoded.extra["kept"][0, 0]
+    sees, still = model.sees(batch, stream), {"depth_rate": jnp.zeros(())}
+    blocks = model.encoder.each()
+    read, _ = blocks[0](stream.x, sees, **still)
+    x, _ = blocks[1].attend(read, sees, **still)
+    kept = encoded.extra["kept"][0, 0]
+    nowhere = 6
+    into = np.where(kept, np.arange(6), nowhere)
     if config.pruning.method == "merge":
         keys = blocks[1].attention.project(blocks[1].before(read, blocks[1].attention_norm))[1].mean(2)[:, 5:]
-        states, size = _merged(np.asarray(x[0, 5:]), np.asarray(keys[0]), 3)
-        assert (kept == (size > 0)).all()
+        states, into = _merged(np.asarray(x[0, 5:]), np.asarray(keys[0]), 3)
+        assert (kept == (into == np.arange(6))).all()
         x = x.at[0, 5:].set(states)
     index = np.concatenate([np.arange(5), 5 + np.flatnonzero(kept)])[None].astype(np.int32)
-    sizes = np.concatenate([np.ones(5), size[kept]])[None]
-    short = dataclasses.replace(sees.at(index), log_size=jnp.log(sizes))
-    last, _ = blocks[2](x[:, index[0]], short, depth_rate=jnp.zeros(()))
+    stands_for = np.concatenate([np.ones(5, int), np.bincount(into, minlength=6)])
+    short = dataclasses.replace(sees.at(index), log_size=jnp.log(stands_for[index]))
+    left = blocks[1].feed(x[:, index[0]], **still)
+    last, weights = blocks[2](left, short, weights=True, **still)
     last = model.encoder.finish(last)
     _close(encoded.text, last[:, :5])
     _close(encoded.image[0, kept], last[0, 5:])
     if config.pruning.method == "drop":
+        _close(encoded.hidden[1][0, 5:][~kept], x[0, 5:][~kept])
         _close(encoded.hidden[2][0, 5:][~kept], encoded.hidden[1][0, 5:][~kept], 0)
+    whole = np.zeros((2, 11, 11))
+    speaks, place = [*range(5), *(5 + into)], {token: i for i, token in enumerate(index[0])}
+    for query, key in np.ndindex(11, 11):
+        if (by := speaks[query]) in place and (of := speaks[key]) in place:
+            whole[:, query, key] = weights[0][:, place[by], place[of]] / stands_for[of]
+    _close(encoded.attention["self"][2, 0], whole)
 
 
 def _merged(x, keys, count):
-    """The `count` tokens of even places that are the most like one of an odd place go into it."""
+    """The `count` tokens of even places that are the most like one of an odd place go into it: states, and where to."""
     unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
     pairs = [(max((unit[a] @ unit[b], b) for b in range(1, len(x), 2)), a) for a in range(0, len(x), 2)]
-    total, size = x.copy(), np.ones(len(x))
+    into = np.arange(len(x))
     for (_, b), a in sorted(pairs, reverse=True)[:count]:
-        total[b], size[b], size[a] = total[b] + x[a], size[b] + 1, 0
-    return total / np.maximum(size, 1)[:, None], size
+        into[a] = b
+    return np.array([x[into == i].mean(0) if i in into else x[i] for i in range(len(x))]), into
+
+
+@pytest.mark.parametrize("config", [ALL, MASK], ids=["all", "mask"])
+def test_every_layer_is_that_of_plain_loops(config):
+    """With the choice in its middle, in float64; of two rows the second has two patches of padding."""
+    config, batch = replace(config, dtype="float64"), random_batch(3)
+    image = dataclasses.replace(batch.image, segments=np.array([[1] * 6, [1] * 4 + [0] * 2], np.int32))
+    batch = make_batch(text=batch.text, image=image)
+    with jax.enable_x64(True):
+        model = toy_model(config)
+        encoded = jax.tree.map(np.asarray, jax.jit(model)(batch))
+        x = np.asarray(model.embed(batch).x)
+        blocks, norm = (
+            jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(part)))
+            for part in (model.encoder.blocks, model.encoder.norm)
+        )
+    left = []
+    for row, count in enumerate((6, 4)):
+        tokens = np.r_[: 5 + count, 11 : x.shape[1]]
+        states, kept = _looped(config, blocks, x[row, tokens], count)
+        states = _normed(norm, states, config.norm_eps)
+        np.testing.assert_allclose(encoded.text[row], states[:5], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(encoded.image[row, :count], states[5 : 5 + count], atol=1e-6, rtol=0)
+        np.testing.assert_array_equal(encoded.extra["kept"][:, row, :count], kept)
+        left.append(sum(kept[-1]) / count)
+    assert 0 < min(left) < 1
+
+
+def _looped(config, blocks, x, count):
+    """One example's states before the last LayerNorm, after five words its image tokens; which each drop leaves."""
+    x, words, image, there = x.copy(), range(5), range(5, 5 + count), list(range(len(x)))
+    pruning, size, kept = config.pruning, config.width // config.num_heads, []
+    for number in range(config.num_layers):
+        block = jax.tree.map(lambda p, number=number: p[number], blocks)
+        read = _normed(block["attention_norm"], x, config.norm_eps)
+        qkv = np.einsum("ld,dpe->lpe", read, block["attention"]["kernel"]) + block["attention"]["bias"]
+        q, k, v = qkv.reshape(len(x), 3, config.num_heads, size).transpose(1, 2, 0, 3)
+        weights, found = np.zeros((config.num_heads, len(x), len(x))), np.zeros((len(x), config.num_heads, size))
+        for head, i in np.ndindex(config.num_heads, len(x)):
+            seen = [j for j in there if not (config.direction == "prefix" and i not in words and j in words)]
+            share = np.exp([q[head, i] @ k[head, j] / math.sqrt(size) for j in seen])
+            weights[head, i, seen] = share / share.sum()
+            found[i, head] = weights[head, i] @ v[head]
+        x[there] += _dense(block["attention"]["out"], found.reshape(len(x), -1))[there]
+        if number + 1 in pruning.layers:
+            asks = words if pruning.by == "text" else there
+            score = {j: np.mean([weights[:, i, j].mean() for i in asks]) for j in image if j in there}
+            if pruning.method == "mask":
+                stay = {j for j in score if score[j] >= pruning.threshold * np.mean(list(score.values()))}
+            else:
+                wanted = math.ceil(count * pruning.keep ** ((len(kept) + 1) / len(pruning.layers)))
+                stay = set(sorted(score, key=score.get, reverse=True)[:wanted])
+            there = [i for i in there if i not in image or i in stay]
+            kept.append([j in stay for j in image])
+        up = _dense(block["mlp"]["up"], _normed(block["mlp_norm"], x, config.norm_eps))
+        x[there] += _dense(block["mlp"]["down"], up * (1 + np.vectorize(math.erf)(up / math.sqrt(2))) / 2)[there]
+    return x, kept
+
+
+def _normed(norm, x, eps):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * norm["scale"] + norm["bias"]
+
+
+def _dense(params, x):
+    return x @ params["kernel"] + params["bias"]
+
+
+def test_tokens_are_ranked_without_noise():
+    """The first layer reads the same in training; the dropout of its weights does not change what goes."""
+    model = toy_model(replace(DEEP, pruning=PruningConfig(keep=0.5), attention_dropout=0.8))
+    run, batch = jax.jit(lambda batch, key: model(batch, key=key)), random_batch(0, rows=8)
+    trained, still = run(batch, jax.random.key(0)), run(batch, None)
+    np.testing.assert_array_equal(trained.extra["kept"], still.extra["kept"])
+    assert np.abs(trained.hidden[0] - still.hidden[0]).max() > 0.1
+
+
+def test_one_token_less_leaves_the_others_in_their_sets():
+    """Whichever patch it is; where earlier mergings took the first set, every other one of the second steps in."""
+    where = np.stack([np.zeros(12), *np.divmod(np.arange(12), 4)], -1).astype(np.int32)[None]
+    both = [_first_set(np.arange(12) != gone, where) for gone in range(-1, 12)]
+    np.testing.assert_array_equal(both[0], where[0].sum(-1) % 2 == 0)
+    for gone, first in enumerate(both[1:]):
+        assert (first == both[0])[np.arange(12) != gone].all()
+    line = np.pad(np.arange(12, dtype=np.int32)[:, None], ((0, 0), (2, 0)))[None]
+    np.testing.assert_array_equal(np.flatnonzero(_first_set(np.arange(12) % 2 == 1, line)), [1, 5, 9])
+
+
+def _first_set(there, where):
+    segments = there[None].astype(np.int32)
+    number, among = _whole(segments, where).number, same(segments)
+    return np.asarray(first_set(number, among, among.sum(-1, dtype=np.int32) // 2))[0]
+
+
+def test_regions_are_numbered_in_their_example():
+    number = _whole(np.array([[1, 1, 0, 2, 2, 2]], np.int32)).number
+    assert number[0, [0, 1, 3, 4, 5]].tolist() == [0, 1, 0, 1, 2]
+
+
+def _whole(segments, where=None):
+    """Of image tokens alone."""
+    segments = jnp.asarray(segments)
+    where = None if where is None else jnp.asarray(where)
+    sees = Visibility(segments=segments, part=segments * 0, modality=segments * 0 + IMAGE, where=where)
+    return Kept.whole(jnp.zeros((*segments.shape, 1)), sees, segments.shape[1])
+
+
+def test_weights_of_merged_tokens_are_shared_and_found_again():
+    """Tokens 0 and 3 go into 1, and 4 is dropped: places hold 1 and 2."""
+    state, x = _whole(np.ones((1, 5), np.int32)), jnp.zeros((1, 5, 1))
+    into, stay = np.array([[1, 1, 2, 1, 4]], np.int32), np.array([[False, True, True, False, False]])
+    state = state.shorten(x, jnp.asarray(stay), jnp.asarray(into), 2)[1]
+    weights = np.array([[[[0.6, 0.4], [0.3, 0.7]]]], np.float32)
+    spread = state.spread(jnp.asarray(weights))
+    one, other = [0.2, 0.2, 0.4, 0.2, 0], [0.1, 0.1, 0.7, 0.1, 0]
+    _close(spread[0, 0], [one, one, other, one, [0] * 5], 1e-7)
+    _close(state.gather(spread[None])[0], weights, 1e-7)
 
 
 def test_merging_keeps_the_sum():
@@ -124,7 +257,8 @@ def test_merging_keeps_the_sum():
     segments = np.array([[1, 1, 1, 1, 2, 2, 2, 0]], np.int32)
     x, keys = rng.normal(size=(1, 8, 3)).astype(np.float32), rng.normal(size=(1, 8, 4)).astype(np.float32)
     size = rng.integers(1, 4, (1, 8)).astype(np.float32)
-    into = match(keys, same(segments), np.where(segments == 1, 2, 1).astype(np.int32))
+    count, among = np.where(segments == 1, 2, 1).astype(np.int32), same(segments)
+    into = match(keys, among, first_set(np.arange(8, dtype=np.int32)[None], among, count), count)
     states, sizes = (np.asarray(a) for a in merge(x, size, into))
     for segment, goes in ((1, 2), (2, 1)):
         own = segments[0] == segment
@@ -178,7 +312,10 @@ def test_without_text_all_tokens_choose():
 
 @pytest.mark.parametrize("config", [DROP, MERGE], ids=["drop", "merge"])
 def test_gradients_are_those_of_differences(config):
-    """With respect to the embedded tokens and the attention weights, of which those of a key that is gone get none."""
+    """With respect to the embedded tokens and the attention weights.
+
+    Of these a key that was dropped gets none, one that was merged that of its token.
+    """
     pruning = PruningConfig(keep=0.5, method=config.pruning.method)
     config = replace(config, dtype="float64", num_layers=2, pruning=pruning)
     with jax.enable_x64(True):
@@ -197,8 +334,8 @@ def test_gradients_are_those_of_differences(config):
         up, down = (grads(*(x + sign * 1e-6 * s for x, s in zip(at, step, strict=True)))[0][0] for sign in (1, -1))
         expected = sum(float((g * s).sum()) for g, s in zip(gradients, step, strict=True))
         np.testing.assert_allclose((up - down) / 2e-6, expected, rtol=1e-5)
-    gone = ~np.asarray(kept)[0, 0]
-    assert (np.asarray(gradients[1])[1:, ..., 5:][..., gone] == 0).all()
+    of_gone = np.asarray(gradients[1])[1, 0, :, 0, 5:][:, ~np.asarray(kept)[0, 0]]
+    assert (of_gone == 0).all() if config.pruning.method == "drop" else (of_gone != 0).all()
     assert np.abs(gradients[1]).max(axis=(1, 2, 3, 4)).min() > 0
 
 

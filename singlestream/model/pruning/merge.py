@@ -8,20 +8,43 @@ from jaxtyping import Bool, Float, Int32
 from singlestream.batch import Array
 from singlestream.model.pruning.choose import best
 
+BITS = 16  # of a token's number
 
-def match(keys: Float[Array, "B N C"], among: Bool[Array, "B N N"], count: Int32[Array, "B N"]) -> Int32[Array, "B N"]:
-    """The token that each token goes into; itself for one that stays.
 
-    Each segment's tokens fall, in turns, into two sets; each of the first finds the one of the second whose key is the
-    most alike (cosine), and the `count` pairs that are the most alike are merged.
+def first_set(
+    number: Int32[Array, "B N"], among: Bool[Array, "B N N"], count: Int32[Array, "B N"]
+) -> Bool[Array, "B N"]:
+    """Tokens of the first of the two sets into which each segment's tokens fall: those of even numbers.
+
+    By their own numbers, so that with one token less the others stay in their sets. Where too few of even number are
+    left, since earlier mergings took them, odd ones join, in van der Corput's order: 1, 5, 9, ... come first.
 
     Args:
-        keys: of a token in the last layer, the mean over heads.
+        number: of a token in its example, below 2^16, whatever lies beside it.
         among: pairs of tokens of one segment.
-        count: for each token, how many of its segment go; no more than half of them, rounded up.
+        count: for each token, how many of its segment go into others; at least one other is left for them.
+    """
+    order = sum(((number >> bit) & 1) * 0.5 ** (bit + 1) for bit in range(BITS))
+    even = (among & (number % 2 == 0)[:, None]).sum(-1, dtype=jnp.int32)
+    others = jnp.maximum(among.sum(-1, dtype=jnp.int32) - 1, 0)
+    return best(-order, among, jnp.clip(even, count, others))
+
+
+def match(
+    keys: Float[Array, "B N C"], among: Bool[Array, "B N N"], first: Bool[Array, "B N"], count: Int32[Array, "B N"]
+) -> Int32[Array, "B N"]:
+    """The token that each token goes into; itself for one that stays.
+
+    Each of the first set finds the one of the second whose key is the most alike (cosine), and the `count` pairs that
+    are the most alike are merged.
+
+    Args:
+        keys: of a token in the layer, the mean over heads.
+        among: pairs of tokens of one segment.
+        first: the tokens of the first set (`first_set`).
+        count: for each token, how many of its segment go.
     """
     number = jnp.arange(keys.shape[1], dtype=jnp.int32)
-    first = among.any(-1) & ((among & (number < number[:, None])).sum(-1) % 2 == 0)
     keys = keys.astype(jnp.promote_types(keys.dtype, jnp.float32))
     unit = keys / jnp.maximum(jnp.linalg.norm(keys, axis=-1, keepdims=True), 1e-12)
     alike = jnp.where(among & ~first[:, None], jnp.einsum("bnc,bmc->bnm", unit, unit), -jnp.inf)

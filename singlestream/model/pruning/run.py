@@ -1,4 +1,11 @@
-"""An encoder that drops, merges or hides image tokens between its layers."""
+"""An encoder that drops, merges or hides image tokens in the middle of its layers.
+
+A layer that prunes attends with every token it was given and feeds forward those that are left, as in EViT (Liang et
+al. 2022, between MHSA and FFN), LTP (Kim et al. 2022) and ToMe (Bolya et al. 2023, section 3: keys of a layer, merged
+between its attention and its MLP). FastV (Chen et al. 2024, section 4.1) and SparseVLM (Zhang et al. 2025, section 3.2)
+drop after the whole layer. That makes the same of the tokens that stay, since the feed-forward layer reads each by
+itself; the last state of a dropped one, which no later layer reads, is here that before it.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +19,11 @@ from jaxtyping import Bool, Float
 
 from singlestream.batch import Array
 from singlestream.model.attention.share import at_most, how_many
-from singlestream.model.encoder import Encoder
+from singlestream.model.encoder import Encoder, rematerialised
 from singlestream.model.pruning.choose import above, best, received, room, same
 from singlestream.model.pruning.config import PruningConfig
 from singlestream.model.pruning.kept import Kept
-from singlestream.model.pruning.merge import match, merge
+from singlestream.model.pruning.merge import first_set, match, merge
 from singlestream.model.visibility import Visibility
 
 
@@ -28,42 +35,69 @@ def run_pruned(
     key: jax.Array | None = None,
     attention: bool = False,
 ) -> tuple[Float[Array, "B L D"], Any, Float[Array, "layers B H L L"] | None, Bool[Array, "drops B N"]]:
-    """What `Encoder.__call__` does, with fewer image tokens after each of `config.pruning.layers`.
+    """What `Encoder.__call__` does, with fewer image tokens from the middle of each of `config.pruning.layers` on.
 
-    All that comes back has every token in its place: a dropped one keeps the state that it had, one that was merged
-    has the state of what it went into; attention from and to both is 0.
+    All that comes back has every token in its place: a dropped one keeps the state that it had, after the attention of
+    the layer in which it went, and attention from and to it is 0 in the layers after; one that was merged has the state
+    of what it went into, and attends like it, and the attention to it is shared evenly by all that went into it.
 
     Returns:
         Final states; those after each layer; attention weights where asked for; which image tokens were still there,
         by themselves, after each drop.
     """
-    pruning = encoder.config.pruning
-    graph = nnx.graphdef(encoder.blocks)
     state = Kept.whole(x, visibility, visibility.num_image)
     hidden: list[Array] = []
     maps: list[Array] = []
     kept: list[Array] = []
     for number, layer in enumerate(encoder.divided(key), 1):
-        prunes, read = number in pruning.layers, x
-        asks = attention or (prunes and pruning.method != "merge")
-        x, (states,), weights = encoder.run(layer, x, state.visibility, attention=asks)
-        hidden.append(state.restore(states))
-        if attention:
-            maps.append(state.spread(weights[0]))
-        if prunes and pruning.method == "merge":
-            block = nnx.merge(graph, jax.tree.map(lambda p: p[0], layer[0]))
-            # The layer has them already: XLA computes them once.
-            keys = block.attention.project(block.before(read, block.attention_norm))[1]
-            x, state = _merge(pruning, len(kept) + 1, x, keys.mean(2), state)
-        elif prunes:
-            x, state = _drop(pruning, len(kept) + 1, x, weights[0], state)
-        if prunes:
+        before = state
+        if number in encoder.config.pruning.layers:
+            x, state, weights = _prune(encoder, layer, len(kept) + 1, x, state, attention)
             kept.append(state.own)
+        else:
+            x, _, weights = encoder.run(layer, x, state.visibility, attention=attention)
+            weights = weights[0] if attention else None
+        hidden.append(state.restore(x))
+        if attention:
+            maps.append(before.spread(weights))
     return encoder.finish(state.restore(x)), tuple(hidden), jnp.stack(maps) if maps else None, jnp.stack(kept)
 
 
+def _prune(
+    encoder: Encoder, layer: Any, number: int, x: Float[Array, "B L D"], state: Kept, attention: bool
+) -> tuple[Float[Array, "B M D"], Kept, Float[Array, "B H L L"] | None]:
+    """One layer, of `Encoder.divided`, with the drop of this number in its middle; its attention weights if asked for.
+
+    The halves are computed again in the backward pass each by itself where `config.remat` says so.
+    """
+    pruning, graph = encoder.config.pruning, nnx.graphdef(encoder.blocks)
+    params, depth_rate, key, index = jax.tree.map(lambda p: p[0], layer)
+    sees = state.visibility.in_layer(index)
+    noise: dict[str, Any] = {"depth_rate": depth_rate, "key": key}
+
+    def attend(params: Any, x: Array) -> tuple[Array, Array | None, Array]:
+        block = nnx.merge(graph, params)
+        still = key is None or not block.attention.attend.noisy
+        ranks = pruning.method != "merge"
+        after, weights = block.attend(x, sees, weights=attention or (ranks and still), **noise)
+        # Projections are computed twice as written; XLA computes them once.
+        read = block.before(x, block.attention_norm)
+        if not ranks:
+            return after, weights, block.attention.project(read)[1].mean(2)
+        # Without noise, so that in training the same tokens go as afterwards.
+        return after, weights, weights if still else block.attention(read, sees, weights=True)[1]
+
+    def feed(params: Any, x: Array) -> Array:
+        return nnx.merge(graph, params).feed(x, **noise)
+
+    x, weights, found = rematerialised(attend, encoder.config)(params, x)
+    choose = _merge if pruning.method == "merge" else _drop
+    x, state = choose(pruning, number, x, found, state)
+    return rematerialised(feed, encoder.config)(params, x), state, weights
+
+
 def _drop(pruning: PruningConfig, number: int, x: Array, weights: Array, state: Kept) -> tuple[Array, Kept]:
-    """After `drop` and `mask`, by the attention weights of the last layer."""
+    """`drop` and `mask`, by the attention weights of the layer."""
     segments = state.visibility.segments[:, state.image]
     score, among = received(weights, state.visibility, state.image, pruning.by), same(segments)
     if pruning.method == "mask":
@@ -82,10 +116,11 @@ def _drop(pruning: PruningConfig, number: int, x: Array, weights: Array, state: 
 
 
 def _merge(pruning: PruningConfig, number: int, x: Array, keys: Array, state: Kept) -> tuple[Array, Kept]:
+    """`merge`, by the keys of the layer."""
     segments, image, share = state.visibility.segments[:, state.image], state.image, pruning.share(number)
     among = same(segments)
     goes = among.sum(-1, dtype=jnp.int32) - how_many(share, state.count)
-    into = match(keys[:, image], among, goes)
+    into = match(keys[:, image], among, first_set(state.number, among, goes), goes)
     states, size = merge(x[:, image], state.size, into)
     stay = (segments != 0) & (into == jnp.arange(into.shape[1]))
     x = x.at[:, image].set(states)
