@@ -83,8 +83,10 @@ def _explain(*arguments: str) -> None:
     given = tuple(images) if len(images) > 1 else images[0]
     found = explain_answer(model, given, text, FLAGS.answer, audio=FLAGS.audio or None, shown=FLAGS.shown)
     write_explained(found, page, title=f"{Path(FLAGS.workdir).resolve().name}, step {model.step:,}")
-    probability = round(found.prediction.probabilities[found.answer], 6)
-    print(json.dumps({"answer": found.answer, "probability": probability, "page": str(page)}, ensure_ascii=False))
+    told: dict[str, str | float] = {"page": str(page)}
+    if found.prediction:
+        told = {"answer": found.answer, "probability": round(found.prediction.probabilities[found.answer], 6), **told}
+    print(json.dumps(told, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
-"""An answer explained: a picture and a question in, every instrument and measure out, by words and image tokens."""
+"""A picture and a text explained: every instrument and measure of a model's answer, by words and image tokens.
+
+What is explained is the answer of a model that gives some; else whether text and picture match, of one that learned
+that; else no answer, and what is told is how the words attend.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, Int, UInt8
 
-from singlestream.config import ConfigError
+from singlestream.batch import Batch
+from singlestream.config import ConfigError, TwoStreamConfig
 from singlestream.data.audio import Sound
 from singlestream.data.image import Picture, read_image
 from singlestream.data.processor import Processor
@@ -22,8 +27,11 @@ from singlestream.explain.report import Word
 from singlestream.explain.study import Study, study
 from singlestream.explained_heads import Heads, heads_of
 from singlestream.model.answering import WANTED, answering
+from singlestream.model.captions import READ, writing
 from singlestream.predict import Model, Pictures, Prediction
 from singlestream.words import by_words, places, words_of
+
+MATCHING = "itm"  # the head that says whether text and picture belong together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,16 +48,17 @@ class Pruned:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Explained:
-    """A question, the model's prediction, and why it gives `answer`.
+    """A question, the model's prediction, and why it gives `answer`; None and "" of a model that gives none.
 
-    `instruments` by name: text [W], image [N], words [W, N] or None. `patches` are (image, x0, y0, x1, y1) of the image
+    `instruments` by name: text [W], image [N], words [W, N] or None; text and image without an answer are of the
+    pooled vector. `patches` are (image, x0, y0, x1, y1) of the image
     tokens, of which a model of regions without boxes knows no place: `located` is False. `images` is empty where the
     model reads regions and no picture was given to show them on. `heads` is None where text and image meet in no
     layer, `pruned` where no image token is dropped. `heard` says that there was sound, of which nothing is shown.
     """
 
     text: str
-    prediction: Prediction
+    prediction: Prediction | None
     answer: str
     images: Sequence[UInt8[np.ndarray, "height width 3"]]
     words: Sequence[Word]
@@ -71,49 +80,92 @@ def explain_answer(
     audio: Sound | None = None,
     shown: Sequence[Picture] = (),
 ) -> Explained:
-    """Asks every instrument why the model answers as it does.
+    """Asks every instrument why the model answers as it does, or where it looks if it gives no answers.
 
     Compiled for each model anew: seconds for a small one, minutes for one of published size on a CPU.
 
     Args:
         image: as `Model.predict` takes it; a tuple holds the several pictures of one example.
-        answer: to be explained; by default the one that the model gives.
+        answer: to be explained; by default the one that the model gives. Of a model that learned to match text and
+            picture (`itm`) and answers nothing else, "match" or "no match".
         audio: as `Model.predict` takes it. No instrument says what of it counted.
         shown: where the model reads regions, the pictures they were found in, to draw them on.
 
     Raises:
         DataError: a picture or sound that cannot be read, an empty text, one too long, or one with a word that the
             vocabulary has no pieces for, an answer that the model does not know, another number of pictures to show.
-        ConfigError: the model answers no questions.
+        ConfigError: the model gives no answer, and no layer of it reads both text and picture.
     """
-    processor, head = model.processor, answering(model.heads)
-    if not head:
-        raise ConfigError(f"explain needs the head {WANTED}; this model has {', '.join(model.heads) or 'none'}")
-    if answer and answer not in model.answers:
-        raise DataError(f"the model does not know the answer {answer!r}; it has {len(model.answers)}: {_few(model)}")
+    processor, asked = model.processor, _asked(model)
+    if answer and answer not in asked.answers:
+        raise DataError(f"the model does not know the answer {answer!r}; it has {_few(asked.answers)}")
     _check_text(processor, text)
     record = processor.record_of(image, text, audio)
     images = _shown(record, shown)
     batch = processor.batch_of([image], [text], [audio])
-    prediction = model.predict(image, text, audio=audio)
-    target = np.array([model.answers.index(answer or prediction.answer)], np.int32)
-    question = Question(batch=batch, target=target, head=head, spec=model.spec)
+    prediction: Prediction | None = None
+    if asked.head:
+        matches = asked.head == MATCHING
+        prediction = _matched(model, asked, batch) if matches else model.predict(image, text, audio=audio)
+    answer = answer or (prediction.answer if prediction else "")
+    target = np.array([asked.answers.index(answer)], np.int32) if answer else None
+    question = Question(batch=batch, target=target, head=asked.head, spec=model.spec, direction=asked.direction)
     said = jax.device_get(jax.jit(_study, static_argnums=0)(model.graphdef, model.params, question))
     words, num_image = words_of(processor, record.texts[0], batch, 0), int((np.asarray(batch.image.segments) > 0).sum())
+    reads = not asked.direction and model.config.model.inputs.picture_reads_text
     return Explained(
         text=text,
         prediction=prediction,
-        answer=answer or prediction.answer,
+        answer=answer,
         images=images,
         words=words.words,
         patches=places(batch.image, 0),
         instruments={name: by_words(each, words, num_image) for name, each in said.instruments.items()},
-        heads=None if said.looks is None else heads_of(model, batch, said.looks, words),
+        heads=None if said.looks is None else heads_of(batch, said.looks, words, reads=reads),
         pruned=None if said.kept is None else _pruned(model, said.kept[:, 0, :num_image]),
         regions=bool(record.regions),
         located=all(each.boxes is not None for each in record.regions),
         heard=record.sound is not None,
     )
+
+
+class _Asked(NamedTuple):
+    """What a model is asked: the head whose numbers are `answers`, or none and the direction in which it is read."""
+
+    head: str
+    answers: tuple[str, ...]
+    direction: str = ""
+
+
+def _asked(model: Model) -> _Asked:
+    if head := answering(model.heads):
+        return _Asked(head, model.answers)
+    if MATCHING in model.heads:
+        return _Asked(MATCHING, _matches(model))
+    inputs, direction = model.config.model, READ.get(writing(model.heads), "")
+    meets = inputs.coattention if isinstance(inputs, TwoStreamConfig) else inputs.depth or direction
+    if not meets:
+        raise ConfigError(
+            f"explain needs the head {WANTED} or {MATCHING!r}, or a layer that reads text and picture; this model has "
+            f"{', '.join(model.heads) or 'no heads'}, and no such layer"
+        )
+    return _Asked("", (), direction)
+
+
+def _matches(model: Model) -> tuple[str, str]:
+    """What the two numbers of `itm` say; some published weights have them the other way round (docs/families.md)."""
+    plan = model.plan
+    if plan is None or MATCHING in model.config.objectives:
+        return "no match", "match"
+    turned = plan.family == "vilbert" or (plan.family, plan.dialect) == ("visualbert", "transformers")
+    return ("match", "no match") if turned else ("no match", "match")
+
+
+def _matched(model: Model, asked: _Asked, batch: Batch) -> Prediction:
+    row = jax.nn.softmax(model.heads[MATCHING](model(batch))[0, 0]).tolist()
+    each = dict(sorted(zip(asked.answers, row, strict=True), key=lambda item: -item[1]))
+    answer = next(iter(each))
+    return Prediction(answer=answer, probability=each[answer], probabilities=each)
 
 
 def _check_text(processor: Processor, text: str) -> None:
@@ -142,8 +194,9 @@ def _pruned(model: Model, kept: Bool[np.ndarray, "drops N"]) -> Pruned:
     return Pruned(method=pruning.method, layers=pruning.layers, gone_after=gone_after(kept, pruning.layers))
 
 
-def _few(model: Model, count: int = 8) -> str:
-    return ", ".join(model.answers[:count]) + (", ..." if len(model.answers) > count else "")
+def _few(answers: Sequence[str], count: int = 8) -> str:
+    listed = ", ".join(answers[:count]) + (", ..." if len(answers) > count else "")
+    return f"{len(answers)}: {listed}" if answers else "none: leave it out"
 
 
 def _study(graphdef: Any, params: Any, question: Question) -> Study:

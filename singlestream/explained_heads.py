@@ -12,11 +12,11 @@ from singlestream.batch import Batch
 from singlestream.explain.measures import entropy
 from singlestream.explain.modes import Modes, modes
 from singlestream.explain.study import Looks, queries_of
-from singlestream.predict import Model
 from singlestream.words import Words
 
 NUM_MODES = 3
-OF_BOTH = ("share, image to text", "mutual attention")  # tables that are 0 where the picture reads no words
+# Tables that say nothing where the picture reads no words.
+OF_BOTH = ("entropy, image to text", "share, image to text", "mutual attention")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,14 @@ class Heads:
     fertility: Float[np.ndarray, " N"]
 
 
-def heads_of(model: Model, batch: Batch, found: Looks, words: Words) -> Heads:
-    """A word looks where its pieces look on average; a patch gives a word what it gives to all of its pieces."""
+def heads_of(batch: Batch, found: Looks, words: Words, *, reads: bool) -> Heads:
+    """A word looks where its pieces look on average; a patch gives a word what it gives to all of its pieces.
+
+    Args:
+        reads: whether the picture reads the words.
+    """
     seen = slice(int((np.asarray(batch.image.segments)[0] > 0).sum()))
     to_image = words.mean @ found.to_image[:, 0, :, :, seen]
-    reads = model.config.model.inputs.picture_reads_text
     return Heads(
         to_image=to_image,
         to_text=found.to_text[:, 0, :, seen] @ words.total.T if reads else None,
@@ -51,6 +54,7 @@ def heads_of(model: Model, batch: Batch, found: Looks, words: Words) -> Heads:
         similarity={
             name: found.similarity[name].reshape(2 * (spread.shape[0], spread.shape[2]))
             for name, spread in found.entropy.items()
+            if reads or name != "image_to_text"
         },
         modes=_modes(to_image, words.special),
         mean_modes=_modes(to_image.mean((0, 1)), words.special),

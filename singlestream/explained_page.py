@@ -1,4 +1,4 @@
-"""The page of one explained answer; `explain/study.js` draws it."""
+"""The page of what is explained of one picture and text; `explain/study.js` draws it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ NUM_ANSWERS = 6
 
 def page_of(explained: Explained, *, title: str) -> str:
     """One self-contained HTML file; maps are divided by their own largest number, so that any can be seen."""
+    prediction = explained.prediction
     data = {
         "title": title,
         "text": explained.text,
         "answer": explained.answer,
-        "predicted": explained.prediction.answer,
-        "probabilities": list(explained.prediction.probabilities.items())[:NUM_ANSWERS],
+        "predicted": prediction.answer if prediction else "",
+        "probabilities": list(prediction.probabilities.items())[:NUM_ANSWERS] if prediction else [],
         "image_token": "region" if explained.regions else "patch",
         "located": explained.located,
         "heard": explained.heard,

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from singlestream.batch import Array
+from singlestream.batch import Array, Encoded
 from singlestream.explain.question import Question, Relevance, answer_logit, answer_reads, masked
 from singlestream.model.build import AnyModel
 from singlestream.model.config import ModelConfig
+from singlestream.model.heads import DECODER
 from singlestream.model.layer_order import CROSS, layer_order
 
 Weights = dict[str, Array]  # by the names of `Encoded.attention`
+
+
+def encoded_of(model: AnyModel, question: Question) -> Encoded:
+    """The batch encoded, with its attention weights.
+
+    Where a decoder reads it they are the decoder's over the picture, which reads no text: `image_to_text` is 0.
+    """
+    asked: dict[str, Any] = {"direction": question.direction} if question.direction else {}
+    encoded = model(question.batch, attention=True, **asked)
+    if question.direction != DECODER:
+        return encoded
+    assert encoded.attention is not None
+    across = encoded.attention["text_to_image"]
+    return dataclasses.replace(encoded, attention={"text_to_image": across, "image_to_text": jnp.zeros_like(across.mT)})
 
 
 def attention_of(model: AnyModel, question: Question) -> Weights:
@@ -23,7 +40,7 @@ def attention_of(model: AnyModel, question: Question) -> Weights:
     Raises:
         ValueError: the model has no layer in which text and image meet.
     """
-    attention = model(question.batch, attention=True).attention
+    attention = encoded_of(model, question).attention
     assert attention is not None
     if "self" in attention and not len(attention["self"]):
         raise ValueError(

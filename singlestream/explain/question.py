@@ -19,19 +19,25 @@ from singlestream.model.pooling import image_tokens_of, second_last, tokens_of
 SOURCES = ("pooled", "pairs", "second_last")  # what heads read that give one answer an example
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("batch", "target"), meta_fields=("head", "spec"))
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("batch", "target"), meta_fields=("head", "spec", "direction")
+)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Question:
     """Why does `head` give the answer `target[b]` to row b? A pytree, so that instruments can be compiled.
 
     Rows hold one answer each, as `Processor.batch_of` makes them: what explains one of several answers of a row
     could not be told from what explains the others.
+
+    Without a head no answer is asked about. Instruments that know of none (`study.WITHOUT_ANSWER`) then say of the
+    pooled vector what they say of an answer else, and `direction` is how the model is read ("": by its settings).
     """
 
     batch: Batch
-    target: Int32[Array, " B"]
-    head: str
+    target: Int32[Array, " B"] | None = None
+    head: str = ""
     spec: Spec
+    direction: str = ""
 
 
 class Relevance(NamedTuple):
@@ -50,8 +56,10 @@ def answer_logit(model: AnyModel, question: Question, encoded: Encoded) -> Float
     """The logit of each row's target.
 
     Raises:
-        BatchError: a row has several answers, or the head answers no question.
+        BatchError: a row has several answers, or the head answers no question, or there is none.
     """
+    if question.target is None:
+        raise BatchError("no answer is asked about: choose an instrument that needs none, or give a head and a target")
     head = model.heads[question.head]
     if head.head.source not in SOURCES:
         raise BatchError(
@@ -67,13 +75,16 @@ def answer_logit(model: AnyModel, question: Question, encoded: Encoded) -> Float
 
 
 def answer_reads(model: AnyModel, question: Question) -> tuple[Float[Array, "B T"], Float[Array, "B N"]]:
-    """From which text and image tokens the answer is read, as shares of 1; of both modalities half each."""
+    """From which text and image tokens the answer, or the pooled vector where none is asked about, is read.
+
+    As shares of 1; of both modalities half each.
+    """
     batch, config = question.batch, model.config
     examples, image = batch.examples, batch.image
     own = tokens_of(batch.text, examples)
     text = (own & (batch.text.positions[:, None, :] == 0)).astype(jnp.float32)
     nothing = jnp.zeros(image.segments.shape, jnp.float32)
-    if model.heads[question.head].head.source == "second_last":
+    if question.head and model.heads[question.head].head.source == "second_last":
         each = jnp.broadcast_to(jnp.eye(own.shape[-1]), (own.shape[0], *(own.shape[-1],) * 2))
         text = second_last(each, batch.text, examples)
     elif isinstance(config, ModelConfig):

@@ -42,7 +42,7 @@ function answerCard() {
     : [element("p", { class: "soft" }, `The model reads ${page.patches.length} regions and knows no places of them; they are listed by their numbers.`)];
   if (REGIONS && page.located) page.patches.forEach((box) => pictures[box[0]].append(place(element("div", { class: "outline" }), box)));
   const heard = page.heard ? element("p", { class: "soft" }, "It also heard a sound; what of it counted is not shown.") : null;
-  const verdict = page.answer === page.predicted ? `The model answers “${page.answer}”.` : `The model answers “${page.predicted}”; what speaks for “${page.answer}” is shown.`;
+  const verdict = !page.answer ? "This model gives no answer that could be explained; what its words look at is shown." : page.answer === page.predicted ? `The model answers “${page.answer}”.` : `The model answers “${page.predicted}”; what speaks for “${page.answer}” is shown.`;
   return element("div", { class: "card explorer" + many() }, element("div", { class: "pictures asked" }, pictures),
     element("div", { class: "side" }, element("h3", {}, "Choose a word"), words.root, element("p", { class: "verdict" }, verdict),
       element("div", { class: "bars" }, bars), heard));
@@ -50,12 +50,12 @@ function answerCard() {
 
 function instrumentCard(instrument) {
   const answer = mapView(`for “${page.answer}”`), word = mapView(""), words = wordsView();
-  words.update(instrument.text);
-  answer.update(instrument.image);
+  if (page.answer) words.update(instrument.text);
+  answer.update(page.answer ? instrument.image : null);
   views.push(() => word.update(instrument.words ? instrument.words[state.word] : null, `of “${page.words[state.word].text}”`));
   const alone = instrument.words ? null : element("p", { class: "soft alone" }, "Knows of the answer alone.");
   return element("div", { class: "card instrument", "data-instrument": instrument.name },
-    element("h3", {}, instrument.name), element("div", { class: "pair" }, answer.root, word.root, alone), words.root);
+    element("h3", {}, instrument.name), element("div", { class: "pair" }, answer.root, word.root, alone), page.answer ? words.root : null);
 }
 
 // ---- what a pruning dropped --------------------------------------------------------------------------------------
@@ -132,11 +132,12 @@ function headSections(heads) {
 
 function build() {
   const much = REGIONS ? page.located ? "Regions with the strongest outlines" : "Blue regions" : "Bright patches";
-  const help = `${much} and blue words count most, red ones speak against the answer; each map by its own largest number. Left for the answer, right what the chosen word asks of the picture.`;
+  const help = page.answer ? `${much} and blue words count most, red ones speak against the answer; each map by its own largest number. Left for the answer, right what the chosen word asks of the picture.`
+    : `${much} are what the chosen word asks of the picture; each map by its own largest number.`;
   document.getElementById("page").replaceChildren(
     element("header", {}, element("h1", {}, page.text), element("p", { class: "soft" }, page.title)),
     element("section", {}, answerCard()),
-    section("What counted", help, element("div", { class: "instruments" + many() }, page.instruments.map(instrumentCard))),
+    section(page.answer ? "What counted" : "What words look at", help, element("div", { class: "instruments" + many() }, page.instruments.map(instrumentCard))),
     ...(page.pruned ? [prunedSection(page.pruned)] : []),
     ...(page.heads ? headSections(page.heads) : [section("Every layer and head", "Text and image meet in no layer of this model: there is no attention to show.")]),
     element("footer", {}, "Written by singlestream; this file stands alone."));

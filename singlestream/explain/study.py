@@ -10,13 +10,16 @@ from jaxtyping import Bool, Float
 
 from singlestream.batch import Array, Batch
 from singlestream.explain.instruments import explain, instrument_names
+from singlestream.explain.layers import encoded_of
 from singlestream.explain.measures import coverage, crossing, entropy, fertility, head_similarity, mutual, reading
 from singlestream.explain.question import Question, Relevance
 from singlestream.model.build import AnyModel
+from singlestream.model.heads import DECODER
 from singlestream.model.maps import image_to_text, text_to_image
 
 # What is left to ask where text and image meet in no layer.
 WITHOUT_ATTENTION = ("gradient_input", "integrated_gradients", "occlusion")
+WITHOUT_ANSWER = ("attention", "mean_attention", "rollout")  # what is left where no answer is asked about
 
 
 class Looks(NamedTuple):
@@ -52,17 +55,20 @@ class Study(NamedTuple):
 def study(model: AnyModel, question: Question) -> Study:
     """Everything that `explain` knows of a question; can be compiled.
 
-    Where text and image meet in no layer the instruments are those of `WITHOUT_ATTENTION`.
+    Where text and image meet in no layer the instruments are those of `WITHOUT_ATTENTION`, where no answer is asked
+    about those of `WITHOUT_ANSWER`; of a decoder, whose layers are not all of the way, the weights alone.
 
     Raises:
         BatchError: rows of several answers, or a head that gives none.
     """
-    encoded = model(question.batch, attention=True)
+    encoded = encoded_of(model, question)
     weights = encoded.attention
     assert weights is not None
-    meets = all(len(each) for each in weights.values())
-    names = instrument_names() if meets else WITHOUT_ATTENTION
-    instruments = {name: explain(name, model, question) for name in names}
+    meets = len(weights.get("self", weights.get("text_to_image", ()))) > 0
+    names = set(instrument_names() if meets else WITHOUT_ATTENTION)
+    if not question.head:
+        names &= {"attention"} if question.direction == DECODER else set(WITHOUT_ANSWER)
+    instruments = {name: explain(name, model, question) for name in sorted(names)}
     return Study(instruments, looks(weights, question.batch) if meets else None, encoded.extra.get("kept"))
 
 

@@ -15,8 +15,10 @@ from singlestream.batch import Batch
 from singlestream.model.cached_decoder import CachedDecoder
 from singlestream.model.caching import CachedText
 from singlestream.model.decoding import Decoded, beam_search, greedy, sample
+from singlestream.model.heads import DECODER
 
 WRITING: dict[str, type[CachedDecoder] | type[CachedText]] = {"caption": CachedDecoder, "prefix_lm": CachedText}
+READ = {"caption": DECODER, "prefix_lm": "causal"}  # the direction in which a model is read that writes
 SEARCHES = ("greedy", "beam", "sample")
 
 

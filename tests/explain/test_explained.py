@@ -9,7 +9,9 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,16 +24,19 @@ from singlestream import explained
 from singlestream.config import Config, DataConfig, ModelConfig
 from singlestream.data.text import Tokenizer
 from singlestream.explain.pruned import gone_after
-from singlestream.explain.study import Study, study
-from singlestream.explained_page import page_of
-from singlestream.model.answering import answering
+from singlestream.explain.study import WITHOUT_ANSWER, Study, study
+from singlestream.explained_page import page_of, write_explained
+from singlestream.model.maps import text_to_image
 from singlestream.model.pruning.config import PruningConfig
+from singlestream.objectives import build_objectives
 from singlestream.page import make_notes
+from tests.explain.browser import complaints, open_page, start_browser, text_of  # noqa: F401  (a fixture)
 from tests.explain.published_folders import TEXT, write_folder, write_regions
 from tests.explain.test_report import data_of
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = ("high", "low", "no")
+CAPTION = "a red square"
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +49,26 @@ def hearing() -> ss.Model:
     config = Config(data=data, model=ModelConfig(**sizes, **inputs, pruning=pruning))
     tokenizer = Tokenizer.train(["is the tone high?"], 60)
     processor = ss.Processor(data=config.data, model=config.model, tokenizer=tokenizer, answers=ANSWERS)
-    heads = {"vqa": ss.HeadConfig(kind="classifier", size=len(ANSWERS))}
+    return _model(config, processor, {"vqa": ss.HeadConfig(kind="classifier", size=len(ANSWERS))})
 
+
+def _model(config: Config, processor: ss.Processor, heads: dict[str, ss.HeadConfig]) -> ss.Model:
     def make() -> ss.SingleStream:
         return ss.SingleStream(config.model, processor.spec, heads=heads, rngs=nnx.Rngs(params=0))
 
     module = nnx.merge(nnx.graphdef(nnx.eval_shape(make)), jax.jit(lambda: nnx.state(make()))())
     return ss.Model(module=module, processor=processor, config=config)
+
+
+def without_answers(objective: str, **changes: Any) -> ss.Model:
+    """A model of random weights, with the head of an objective that answers no question."""
+    sizes = dict(width=16, num_layers=2, num_heads=2, mlp_dim=32, patch_size=8, image_grid=(2, 2))
+    model = ModelConfig(**{**sizes, **changes})
+    config = Config(data=DataConfig(text_length=8, max_patches=4), model=model, objectives={objective: 1.0})
+    tokenizer = Tokenizer.train([CAPTION], 60)
+    processor = ss.Processor(data=config.data, model=model, tokenizer=tokenizer)
+    heads = build_objectives(config, processor.spec)[objective].heads(model, processor.spec)
+    return _model(config, processor, heads)
 
 
 @pytest.fixture
@@ -152,12 +170,77 @@ def test_the_command_explains_published_models(family, tmp_path):
     assert min(looked["image"]) > 0 and np.min(looked["words"]) > 0
 
 
-def test_a_model_without_answers_and_a_word_unknown(tmp_path):
+def test_matching_is_explained_where_nothing_answers(light):
+    model, picture = without_answers("itm"), frames(0)[0]
+    match = jax.nn.softmax(model.heads["itm"](model(model.processor.batch_of([picture], [CAPTION])))[0, 0]).tolist()
+    found = ss.explain_answer(model, picture, CAPTION)
+    assert found.prediction.probabilities == pytest.approx({"match": match[1], "no match": match[0]})
+    assert found.answer == found.prediction.answer == ("match" if match[1] > match[0] else "no match")
+    assert ss.explain_answer(model, picture, CAPTION, "no match").answer == "no match"
+    with pytest.raises(ss.DataError, match="does not know the answer 'red'; it has 2: no match, match"):
+        ss.explain_answer(model, picture, CAPTION, "red")
+
+
+def test_published_matching_keeps_its_own_order():
+    """Until a run trains it on."""
+    model = without_answers("itm")
+    published = dataclasses.replace(model.config, objectives={"vqa": 1.0})
+    for family, dialect, first in (
+        ("vilbert", "authors", "match"),
+        ("visualbert", "transformers", "match"),
+        ("visualbert", "authors", "no match"),
+        ("uniter", "authors", "no match"),
+    ):
+        for config, wanted in ((published, first), (model.config, "no match")):
+            known = ss.Model(module=model.module, processor=model.processor, config=config)
+            known.plan = types.SimpleNamespace(family=family, dialect=dialect)
+            assert explained._asked(known).answers[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("objective", "direction", "changes"),
+    [("prefix_lm", "causal", {}), ("caption", "decoder", {"decoder_layers": 3}), ("itc", None, {})],
+)
+def test_without_a_score_there_is_what_words_look_at(objective, direction, changes, tmp_path):
+    """As the model is read where it writes: of a decoder, its own layers."""
+    model, picture = without_answers(objective, **changes), frames(0)[0]
+    found = ss.explain_answer(model, picture, CAPTION)
+    assert (found.prediction, found.answer) == (None, "")
+    names = WITHOUT_ANSWER[:1] if objective == "caption" else WITHOUT_ANSWER
+    assert tuple(found.instruments) == names
+    batch = model.processor.batch_of([picture], [CAPTION])
+    asked = {"direction": direction} if direction else {}
+    weights = model.module(batch, attention=True, **asked).attention
+    words = len(found.words)  # each of one piece
+    seen = text_to_image({k: v for k, v in weights.items() if direction != "decoder" or k != "self"}, batch=batch)
+    np.testing.assert_allclose(found.heads.to_image, seen[:, 0, :, :words, :4], atol=1e-6)
+    np.testing.assert_allclose(found.instruments["attention"].words, seen[-1, 0, :, :words, :4].mean(0), atol=1e-6)
+    assert (found.heads.to_text is None) == (direction is not None)
+    of_both = [name for name in found.heads.tables if "image to text" in name or "mutual" in name]
+    assert bool(of_both) == (direction is None) and "image_to_text" not in found.heads.similarity
+    data = data_of(page_of(found, title=""))
+    assert (data["answer"], data["predicted"], data["probabilities"]) == ("", "", [])
+    with pytest.raises(ss.DataError, match="does not know the answer 'red'; it has none: leave it out"):
+        ss.explain_answer(model, picture, CAPTION, "red")
+
+
+def test_the_page_without_an_answer_in_a_browser(browser, tmp_path):
+    found = ss.explain_answer(without_answers("prefix_lm"), frames(0)[0], CAPTION)
+    write_explained(found, tmp_path / "page.html", title="a run")
+    open_page(browser, tmp_path / "page.html")
+    assert "no answer that could be explained" in text_of(browser, ".verdict")
+    maps = "return [...document.querySelectorAll('.instrument .map')].map((node) => node.hidden)"
+    assert browser.execute_script(maps) == [True, False] * 3
+    assert browser.execute_script("return document.querySelectorAll('.instrument .words').length") == 0
+    assert complaints(browser) == []
+
+
+def test_a_model_with_nothing_to_explain_and_a_word_unknown(tmp_path):
+    apart = dict(text_encoder="transformer", text_layers=1, image_encoder="transformer", image_layers=1, join="concat")
+    with pytest.raises(ss.ConfigError, match="'itm', or a layer that reads text and picture; this model has itc"):
+        ss.explain_answer(without_answers("itc", num_layers=0, **apart), frames(0)[0], CAPTION)
     model = ss.load(write_folder(tmp_path / "model", "vilt"))
     with pytest.raises(ss.DataError, match="the model's vocabulary has no pieces for 'blue'"):
         ss.explain_answer(model, np.zeros((9, 9, 3), np.uint8), "is it blue?")
     with pytest.raises(ss.DataError, match="the model reads no audio"):
         ss.explain_answer(model, np.zeros((9, 9, 3), np.uint8), TEXT, audio=np.zeros(9))
-    model.module.heads.pop(answering(model.heads))
-    with pytest.raises(ss.ConfigError, match="the head 'vqa' or 'nlvr2' or 'classify'; this model has none"):
-        ss.explain_answer(model, np.zeros((9, 9, 3), np.uint8), TEXT)

@@ -206,6 +206,7 @@ def test_what_cannot_be_explained_is_refused():
     for name, changes, message in (
         ("saliency", {}, "no instrument 'saliency'; there are attention, attention_gradient, chefer"),
         ("occlusion", {"head": "mlm"}, "the head 'mlm' reads 'text' and gives no answer to explain"),
+        ("occlusion", {"head": "", "target": None}, "no answer is asked about: choose an instrument that needs none"),
         ("occlusion", {"batch": several}, "rows have 2 answers each, an instrument explains one"),
     ):
         with pytest.raises(ValueError, match=message):
