@@ -325,7 +325,7 @@ def _pointing_metrics(chosen: Pointing, counts: PointingCounts) -> Metrics:
     shares = {"pointing": (counts.hits, words), "grounding": (counts.boxed, int(counts.single))}
     for name, (hits, count) in shares.items():
         if count:
-            hit, key = int(hits[chosen.layer, chosen.head]), f"attention/{name}"
+            hit, key = float(hits[chosen.layer, chosen.head]), f"attention/{name}"
             metrics[key] = hit / count
             metrics[f"{key}/low"], metrics[f"{key}/high"] = wilson_interval(hit, count)
     return metrics

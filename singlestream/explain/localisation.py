@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from singlestream.batch import Array, Batch
 from singlestream.explain.question import Relevance
-from singlestream.model.mentions import mentions
+from singlestream.model.mentions import mentions, pointed
 
 HALF = 0.5  # of a map's largest value: from there on a token counts as pointed at
 
@@ -17,7 +17,7 @@ HALF = 0.5  # of a map's largest value: from there on a token counts as pointed 
 class Located(NamedTuple):
     """Scores of maps, one each; what is not `counted` is no score."""
 
-    pointing: Float[Array, "*S"]  # 1 where the strongest token lies in a true box (Zhang et al. 2016)
+    pointing: Float[Array, "*S"]  # whether the strongest token lies in a true box (`mentions.pointed`)
     inside: Float[Array, "*S"]  # share of what is positive that lies in true boxes
     overlap: Float[Array, "*S"]  # IoU of the tokens from `HALF` of the strongest on with those in true boxes
     chance: Float[Array, "*S"]  # share of the tokens that lie in true boxes: what a map gets that knows nothing
@@ -31,14 +31,12 @@ def locate(maps: Float[Array, "*S N"], true: Bool[Array, "*S N"], own: Bool[Arra
         maps: larger is more; what is negative points nowhere.
         own: the tokens of the map's picture; the others' values are not read.
     """
-    seen = jnp.where(own, maps, -jnp.inf)
-    strongest = jnp.take_along_axis(true, seen.argmax(-1, keepdims=True), axis=-1)[..., 0]
     raised = jnp.where(own, jnp.maximum(maps, 0), 0)
     total = raised.sum(-1)
-    strong = own & (seen >= HALF * jnp.maximum(seen.max(-1, keepdims=True), 0)) & (raised > 0)
+    strong = (raised > 0) & (raised >= HALF * raised.max(-1, keepdims=True))
     union = (strong | true).sum(-1)
     return Located(
-        pointing=strongest.astype(jnp.float32),
+        pointing=pointed(maps, true, own),
         inside=jnp.where(true, raised, 0).sum(-1) / jnp.where(total > 0, total, 1),
         overlap=(strong & true).sum(-1) / jnp.maximum(union, 1),
         chance=true.sum(-1) / jnp.maximum(own.sum(-1), 1),

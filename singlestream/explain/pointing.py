@@ -1,8 +1,9 @@
 """Where words look: does the patch that a naming word attends to most lie on what the word names?
 
 The pointing score is the share of naming words whose strongest patch has its centre inside one of the boxes the word
-speaks of (the pointing game of Zhang et al., ECCV 2016, on attention). Chance is the mean share of patch centres that
-lie in those boxes: what a word reaches that points at random.
+speaks of (the pointing game of Zhang et al., ECCV 2016, on attention; of patches that are equally strong it counts the
+share inside, and a word that gives nothing to any hits nothing). Chance is the mean share of patch centres that lie in
+those boxes: what a word reaches that points at random.
 
 The grounding score is the share of words naming one thing for which the box around all patches that get at least half
 of what the strongest gets has an IoU of 0.5 or more with the true one: grounding without having learned it.
@@ -20,13 +21,13 @@ from jaxtyping import Bool, Float
 from singlestream.batch import Array, Batch
 from singlestream.model.boxes import AGREE, iou, token_boxes
 from singlestream.model.maps import text_to_image
-from singlestream.model.mentions import mentions
+from singlestream.model.mentions import mentions, pointed
 
 
 class PointingCounts(NamedTuple):
     """Sums over the naming words of a batch, to be added up over batches."""
 
-    hits: Float[Array, "layers H"]  # words whose strongest patch lies in a true box
+    hits: Float[Array, "layers H"]  # words whose strongest patch lies in a true box; of ties the share
     chance: Float[Array, ""]  # sum over words of the share of patch centres that lie in a true box
     words: Float[Array, ""]
     boxed: Float[Array, "layers H"]  # words of one thing whose attended box agrees with the true one
@@ -36,9 +37,12 @@ class PointingCounts(NamedTuple):
 def attended_boxes(
     maps: Float[Array, "layers B H T N"], own: Bool[Array, "B T N"], boxes: Float[Array, "B N 4"]
 ) -> Float[Array, "layers B H T 4"]:
-    """The box around the tokens of its own picture that a word gives at least half of its largest weight there."""
-    seen = jnp.where(own[None, :, None], maps, -jnp.inf)
-    strong = seen >= seen.max(-1, keepdims=True) / 2
+    """The box around the tokens of its own picture that a word gives at least half of its largest weight there.
+
+    (1, 1, 0, 0), which is empty, where it gives them none.
+    """
+    seen = jnp.where(own[None, :, None], maps, 0)
+    strong = (seen > 0) & (seen >= seen.max(-1, keepdims=True) / 2)
     edges = [jnp.where(strong, boxes[None, :, None, None, :, i], 1 - i // 2) for i in range(4)]
     return jnp.stack([edge.min(-1) if i < 2 else edge.max(-1) for i, edge in enumerate(edges)], axis=-1)
 
@@ -51,8 +55,7 @@ def count_pointing(attention: Mapping[str, Array], *, batch: Batch, continuation
     maps, boxes = text_to_image(attention, batch=batch), token_boxes(batch.image)
     truth = mentions(batch, continuations)
     named, own = truth.named, truth.own
-    strongest = jnp.argmax(maps, axis=-1)  # [layers, B, H, T]
-    hit = jnp.take_along_axis(truth.true[None, :, None], strongest[..., None], axis=-1)[..., 0]
+    hit = pointed(maps, truth.true[None, :, None], own[None, :, None])
     share = truth.true.sum(-1) / jnp.maximum(own.sum(-1), 1)
     single = named & (truth.present.sum(-1) == 1) & own.any(-1)
     only = jnp.where(truth.present[..., None], truth.boxes, 0).sum(-2)

@@ -21,6 +21,23 @@ class Mentions(NamedTuple):
     true: Bool[Array, "B T N"]  # those whose centre lies in one of the word's boxes
 
 
+def pointed(maps: Float[Array, "*S N"], true: Bool[Array, "*B N"], own: Bool[Array, "*B N"]) -> Float[Array, "*S"]:
+    """Whether the strongest token of each map is a true one: 1 or 0 (the pointing game of Zhang et al. 2016).
+
+    Of several that are equally strong it is the share of them that is true: what drawing one of them hits on average. A
+    map of which nothing is above 0 points nowhere: 0.
+
+    Args:
+        maps: larger is more.
+        true, own: the tokens to be found, and those of the map's picture, broadcast against `maps`; of others nothing
+            is read.
+    """
+    seen = jnp.where(own, maps, 0)
+    most = seen.max(-1, keepdims=True)
+    strongest = (seen == most) & (most > 0)
+    return (strongest & true).sum(-1) / jnp.maximum(strongest.sum(-1), 1)
+
+
 def mentions(batch: Batch, continuations: tuple[int, ...]) -> Mentions:
     """The naming words of a batch; pieces whose ids are in `continuations` are passed over."""
     text, image = batch.text, batch.image

@@ -12,7 +12,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from singlestream.model.maps import text_to_image
-from singlestream.model.mentions import mentions
+from singlestream.model.mentions import mentions, pointed
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.objectives import base
 
@@ -69,8 +69,7 @@ class Objective(base.Objective):
         truth = mentions(batch, spec.continuations)
         words = (truth.named & truth.true.any(-1))[:, None]
         inside = jnp.where(truth.true[:, None], maps, 0).sum(-1)
-        seen = jnp.where(truth.own[:, None], maps, -1)
-        hits = jnp.take_along_axis(truth.true[:, None], seen.argmax(-1)[..., None], axis=-1)[..., 0]
+        hits = pointed(maps, truth.true[:, None], truth.own[:, None])
         mask = jnp.broadcast_to(words, inside.shape)
         metrics = {
             "loss": base.masked_sum(-jnp.log(jnp.maximum(inside, LEAST)), mask),

@@ -111,7 +111,7 @@ def test_locating_by_hand():
     true = np.array([[True, False, False, False], [True, True, False, False], [False] * 4, [True, True, False, False]])
     maps = np.array([[0.4, 0.3, 0.1, 9], [-1, 0.2, 0.3, 9], [1, 1, 1, 9], [-1, -2, -3, 9]], np.float32)
     found = locate(maps, true, np.array([[True, True, True, False]] * 4))
-    np.testing.assert_array_equal(found.pointing, [1, 0, 0, 1])
+    np.testing.assert_array_equal(found.pointing, [1, 0, 0, 0])  # what is negative points nowhere
     np.testing.assert_allclose(found.inside, [0.5, 0.4, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(found.overlap, [1 / 2, 1 / 3, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(found.chance, [1 / 3, 2 / 3, 0, 2 / 3], rtol=1e-6)

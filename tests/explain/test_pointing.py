@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from singlestream.batch import Patches, Regions, Text, make_batch
 from singlestream.explain.pointing import add_counts, attended_boxes, count_pointing
 from singlestream.model.boxes import centres, inside
 from singlestream.model.maps import image_to_text, text_to_image
+from singlestream.model.mentions import pointed
 
 
 def four_patches(segments: list[int] | None = None) -> Patches:
@@ -57,6 +59,36 @@ def test_pointing_by_hand():
     # The word of one thing: patch 1 is half of its column, an IoU of 0.5; patch 2 lies beside it.
     assert float(counts.single) == 1
     np.testing.assert_array_equal(counts.boxed, [[1, 0]])
+
+
+def test_the_strongest_by_a_loop():
+    """Maps without ties; then many ties, and maps of which nothing is above 0."""
+    rng = np.random.default_rng(0)
+    own = rng.random((40, 9)) < 0.7
+    own[:, 0] = True
+    true = own & (rng.random((40, 9)) < 0.4)
+    apart, tied = rng.random((40, 9)), rng.integers(-2, 2, (40, 9)).astype(float)
+    for maps, figures in ((apart, {0, 1}), (tied, {0, 1 / 3, 1 / 2, 1})):
+        wanted = []
+        for each, hit, mine in zip(maps, true, own, strict=True):
+            most = each[mine].max()
+            wanted.append(hit[mine & (each == most)].mean() if most > 0 else 0)
+        with jax.enable_x64(True):
+            np.testing.assert_allclose(pointed(maps, true, own), wanted, rtol=1e-12)
+        assert figures <= set(wanted)
+    assert (np.where(own, tied, -2).max(-1) <= 0).any()
+
+
+def test_a_word_that_reads_nothing_points_nowhere():
+    """Its picture was pruned, or is out of its reach: neither a hit nor a box around everything."""
+    boxes = np.zeros((1, 1, 5, 4), np.float32)
+    boxes[0, 0, 0] = 0, 0, 1, 1
+    ids = np.array([[9]], np.int32)
+    batch = make_batch(text=Text(ids=ids), image=four_patches(), targets={"word_boxes": boxes})
+    count = jax.jit(lambda weights: count_pointing({"self": weights}, batch=batch, continuations=()))
+    counts = count(np.zeros((1, 1, 1, 5, 5), np.float32))
+    assert (float(counts.words), float(counts.single)) == (1, 1)
+    assert (float(counts.hits[0, 0]), float(counts.boxed[0, 0])) == (0, 0)
 
 
 def test_the_box_around_what_is_attended():
