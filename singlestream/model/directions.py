@@ -45,6 +45,16 @@ def text_reads_picture(config: Any) -> bool:
     return config.num_layers > 0 and config.direction != "image_to_text"
 
 
+def reading_layers(config: Any) -> list[int]:
+    """The layers on both, counted from 1, in which text tokens themselves read image tokens."""
+    if config.direction in ("image_to_text", "bottleneck"):
+        return []
+    if config.direction == "multi_hop":  # in the last layer, the last but two, ... of those that go across
+        return [*range(config.num_layers, config.num_layers - config.hops, -2)][::-1]
+    first = config.num_layers if config.late_layers else 0
+    return [*range(first + 1, config.depth + 1)]
+
+
 def check_direction(config: Any) -> None:
     """Raises ValueError, with the keys and why, for settings of a direction that make no sense."""
     at = f"config.model.direction={config.direction!r}"

@@ -11,6 +11,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from singlestream.model.config import ModelConfig
+from singlestream.model.directions import reading_layers
 from singlestream.model.maps import text_to_image
 from singlestream.model.mentions import mentions, pointed
 from singlestream.model.two_stream_config import TwoStreamConfig
@@ -57,6 +59,10 @@ class Objective(base.Objective):
             raise ValueError(
                 f"config.objective_options.align.layer={options.layer}: the model has {layers} such layers"
             )
+        if of_cross and not config.coattention:
+            raise ValueError("config.model.coattention=False: no word reads the picture, no head can point")
+        if not of_cross and (options.layer or layers) not in reading_layers(config):
+            raise ValueError(_unread(config, options.layer))
         if max(options.heads) >= heads:
             raise ValueError(
                 f"config.objective_options.align.heads={options.heads}: the model has {heads} heads, counted from 0"
@@ -77,3 +83,11 @@ class Objective(base.Objective):
             "pointing": base.masked_sum(hits.astype(inside.dtype), mask),
         }
         return metrics, state
+
+
+def _unread(config: ModelConfig, layer: int) -> str:
+    """What is said of a layer in which no word reads the picture."""
+    reading, keys = reading_layers(config), ("direction", "num_layers", "late_layers", "hops")
+    at = ", ".join(f"config.model.{key}={getattr(config, key)!r}" for key in keys[: 4 if reading else 2])
+    choose = f"choose one of {', '.join(map(str, reading))}" if reading else "there is none in which one does"
+    return f"config.objective_options.align.layer={layer} with {at}: no word reads the picture there; {choose}"

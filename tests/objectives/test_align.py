@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from singlestream.batch import Patches, Text, make_batch
+from singlestream.batch import IMAGE, TEXT, Patches, Text, make_batch
 from singlestream.config import ConfigError, ModelConfig, TwoStreamConfig
+from singlestream.model.directions import DIRECTIONS, reading_layers
+from singlestream.model.visibility import Visibility
 from singlestream.objectives.total import total_loss
 from tests.model.toy import CONFIG, SPEC, random_batch
 
@@ -115,5 +117,49 @@ def test_what_no_head_can_learn_is_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             build({"align": 1.0}, model=ModelConfig(num_layers=3, num_heads=4), align=options)
+    with pytest.raises(ConfigError, match="config.model.coattention=False: no word reads the picture"):
+        build({"align": 1.0}, model=TwoStreamConfig.named("lxmert_tiny", coattention=False))
     with pytest.raises(ConfigError, match="align.layer=3: the model has 2 such layers"):
         build({"align": 1.0}, model=TwoStreamConfig.named("lxmert_tiny"), align={"layer": 3})
+
+
+APART = {"text_encoder": "lstm", "text_layers": 1, "image_encoder": "cnn", "image_layers": 1, "join": "concat"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "settings", "message"),
+    [
+        (0, {"num_layers": 0, **APART}, "config.model.num_layers=0: no word .*; there is none"),
+        (
+            0,
+            {"direction": "image_to_text", **APART},
+            "config.model.direction='image_to_text', config.model.num_layers=3",
+        ),
+        (2, {"direction": "bottleneck", "bottlenecks": 2}, "config.model.direction='bottleneck', .*; there is none"),
+        (
+            2,
+            {"direction": "multi_hop", "hops": 3},
+            "config.model.hops=3: no word reads the picture there; choose one of 1, 3",
+        ),
+        (2, {"num_layers": 2, "late_layers": 1}, "config.model.late_layers=1, .*; choose one of 3"),
+    ],
+)
+def test_a_layer_in_which_no_word_reads_the_picture_is_refused(layer, settings, message):
+    """The loss would be the same whatever is learned."""
+    model = ModelConfig(**{"num_layers": 3, **settings})
+    with pytest.raises(ConfigError, match=f"config.objective_options.align.layer={layer} with .*{message}"):
+        build({"align": 1.0}, model=model, align={"layer": layer})
+
+
+OF_DIRECTIONS = {"bottleneck": {"bottlenecks": 1}, "multi_hop": {"hops": 3}, "image_to_text": {"join": "concat"}}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_layers_in_which_words_read_the_picture_are_those_of_the_mask(direction):
+    model = ModelConfig(num_layers=4, direction=direction, pooling="mean", **OF_DIRECTIONS.get(direction, {}))
+    row = np.ones((1, 2), np.int32)
+    tokens = dict(segments=row, part=0 * row, modality=np.array([[TEXT, IMAGE]], np.int32))
+    places = dict(token=np.array([[0, 1]], np.int32), place=np.zeros((1, 2), np.int32))
+    sees = Visibility(**tokens, **places, direction=direction, hops=model.hops, depth=4, num_text=1, num_image=1)
+    reads = [layer + 1 for layer in range(4) if sees.in_layer(jnp.int32(layer)).mask()[0, 0, 1]]
+    assert reading_layers(model) == reads
