@@ -19,6 +19,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+LONGEST = 1024  # pixels of a picture's longer side
+
 
 def to_json(data: Any) -> str:
     """The page's data; `<` is escaped, so that no text can close the element that holds it.
@@ -52,11 +54,12 @@ def write_page(html: str, path: Path) -> None:
 
 
 def pack_picture(image: UInt8[np.ndarray, "height width 3"]) -> dict[str, Any]:
-    """A picture as a data URI, with its size."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    """A picture as a data URI, with its size; one that is larger than `LONGEST` is made smaller, its shape kept."""
+    buffer, picture = io.BytesIO(), Image.fromarray(image)
+    picture.thumbnail((LONGEST, LONGEST))
+    picture.save(buffer, format="PNG", optimize=True)
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return {"src": source, "width": image.shape[1], "height": image.shape[0]}
+    return {"src": source, "width": picture.width, "height": picture.height}
 
 
 def pack_attention(maps: Float[np.ndarray, "layers H Q K"]) -> dict[str, Any]:

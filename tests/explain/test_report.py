@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from singlestream.explain import report as report_module
+from singlestream.explain.html import pack_picture
 from singlestream.explain.report import Report, write_report
 from tests.explain.toy_report import toy_report
 
@@ -54,6 +57,19 @@ def test_a_large_model_shows_the_mean_of_its_heads(monkeypatch):
     assert (packed["layers"], packed["heads"]) == (4, 1)
     levels = np.frombuffer(base64.b64decode(packed["levels"]), np.uint8).reshape(4, 1, 8, 36)
     assert (levels.argmax(-1)[:, 0] == toy.examples[0].to_image.mean(1).argmax(-1)).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((1025, 2050), (512, 1024)), ((1500, 30), (1024, 20)), ((1024, 700), (1024, 700))]
+)
+def test_a_large_picture_is_shown_smaller(size, shown):
+    """Height and width."""
+    height, width = np.mgrid[: size[0], : size[1]]
+    image = np.stack([height % 256, width % 256, 0 * width], axis=-1).astype(np.uint8)
+    packed = pack_picture(image)
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(packed["src"].partition(",")[2]))))
+    assert drawn.shape == (*shown, 3) and (packed["height"], packed["width"]) == shown
+    assert size != shown or (drawn == image).all()
 
 
 def test_a_page_of_nothing_but_a_title():
