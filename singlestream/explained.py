@@ -50,11 +50,11 @@ class Pruned:
 class Explained:
     """A question, the model's prediction, and why it gives `answer`; None and "" of a model that gives none.
 
-    `instruments` by name: text [W], image [N], words [W, N] or None; text and image without an answer are of the
-    pooled vector. `patches` are (image, x0, y0, x1, y1) of the image
-    tokens, of which a model of regions without boxes knows no place: `located` is False. `images` is empty where the
-    model reads regions and no picture was given to show them on. `heads` is None where text and image meet in no
-    layer, `pruned` where no image token is dropped. `heard` says that there was sound, of which nothing is shown.
+    `instruments` by name: text [W], image [N], words [W, N] or None; text and image without an answer are of the pooled
+    vector. `special` are the words that the text does not spell, such as `[CLS]`. `patches` are (image, x0, y0, x1, y1)
+    of the image tokens, of which a model of regions without boxes knows no place: `located` is False. `images` is empty
+    where the model reads regions and no picture was given to show them on. `heads` is None where text and image meet in
+    no layer, `pruned` where no image token is dropped. `heard` says that there was sound, of which nothing is shown.
     """
 
     text: str
@@ -62,6 +62,7 @@ class Explained:
     answer: str
     images: Sequence[UInt8[np.ndarray, "height width 3"]]
     words: Sequence[Word]
+    special: Bool[np.ndarray, " W"]
     patches: Float[np.ndarray, "N 5"]
     instruments: Mapping[str, Relevance]
     heads: Heads | None
@@ -119,6 +120,7 @@ def explain_answer(
         answer=answer,
         images=images,
         words=words.words,
+        special=words.special,
         patches=places(batch.image, 0),
         instruments={name: by_words(each, words, num_image) for name, each in said.instruments.items()},
         heads=None if said.looks is None else heads_of(batch, said.looks, words, reads=reads),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from singlestream.explain.html import pack_attention, pack_picture, to_html, to_json, write_page
 from singlestream.explain.question import Relevance
@@ -19,7 +20,10 @@ NUM_ANSWERS = 6
 
 
 def page_of(explained: Explained, *, title: str) -> str:
-    """One self-contained HTML file; maps are divided by their own largest number, so that any can be seen."""
+    """One self-contained HTML file; maps are divided by their own largest number, so that any can be seen.
+
+    Of words it is the largest of those that the text spells: beside what `[CLS]` and `[SEP]` gather they would be pale.
+    """
     prediction = explained.prediction
     data = {
         "title": title,
@@ -32,8 +36,9 @@ def page_of(explained: Explained, *, title: str) -> str:
         "heard": explained.heard,
         "images": [pack_picture(image) for image in _grounds(explained)],
         "words": explained.words,
+        "special": explained.special.tolist(),
         "patches": explained.patches,
-        "instruments": [_instrument(name, said) for name, said in explained.instruments.items()],
+        "instruments": [_instrument(name, said, ~explained.special) for name, said in explained.instruments.items()],
         "pruned": explained.pruned,
         "heads": None if explained.heads is None else _heads(explained.heads),
     }
@@ -52,10 +57,10 @@ def _grounds(explained: Explained) -> list[np.ndarray]:
     return [GROUND] * (1 + int(explained.patches[:, 0].max(initial=0)))
 
 
-def _instrument(name: str, said: Relevance) -> dict[str, Any]:
+def _instrument(name: str, said: Relevance, spelled: Bool[np.ndarray, " W"]) -> dict[str, Any]:
     return {
         "name": name.replace("_", " "),
-        "text": _scaled(said.text),
+        "text": np.clip(_scaled(said.text, by=spelled), -1, 1),
         "image": _scaled(said.image),
         "words": None if said.words is None else [_scaled(each) for each in said.words],
     }
@@ -77,6 +82,7 @@ def _heads(heads: Heads) -> dict[str, Any]:
     }
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
-    most = np.abs(values).max(initial=0)
+def _scaled(values: np.ndarray, by: Any = ...) -> np.ndarray:
+    """Divided by the largest size of the numbers at `by`, by default of all."""
+    most = np.abs(values[by]).max(initial=0)
     return values / most if most else values

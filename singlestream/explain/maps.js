@@ -57,7 +57,7 @@ function keptView(kept, label) {
 // The words, shaded by how much each counts; with `choose` they are buttons.
 function wordsView(choose) {
   const nodes = page.words.map((word, i) => element(choose ? "button" : "span", {
-    class: "word" + (/^\[[A-Z]+\]$/.test(word.text) ? " special" : ""), type: choose ? "button" : null, "data-word": choose ? i : null,
+    class: "word" + (page.special[i] ? " special" : ""), type: choose ? "button" : null, "data-word": choose ? i : null,
     onclick: () => choose && choose(i) }, word.text));
   const root = element("div", { class: "words" }, nodes);
   return { root, nodes, update: (values) => nodes.forEach((node, i) => {

@@ -7,7 +7,7 @@ const views = [];  // functions that draw again what depends on the state
 
 function firstSpoken() {
   const maps = page.instruments.find((each) => each.words);
-  const peaks = page.words.map((word, i) => /^\[[A-Z]+\]$/.test(word.text) || !maps ? -1 : page.instruments.reduce((sum, each) => sum + Math.max(each.text[i], 0), 0));
+  const peaks = page.words.map((word, i) => page.special[i] || !maps ? -1 : page.instruments.reduce((sum, each) => sum + Math.max(each.text[i], 0), 0));
   return Math.max(strongest(peaks), 0);
 }
 
@@ -132,7 +132,7 @@ function headSections(heads) {
 
 function build() {
   const much = REGIONS ? page.located ? "Regions with the strongest outlines" : "Blue regions" : "Bright patches";
-  const help = page.answer ? `${much} and blue words count most, red ones speak against the answer; each map by its own largest number. Left for the answer, right what the chosen word asks of the picture.`
+  const help = page.answer ? `${much} and blue words count most, red ones speak against the answer; each map, and the words that the text spells, by their own largest number, beyond which [CLS] and the like show no more. Left for the answer, right what the chosen word asks of the picture.`
     : `${much} are what the chosen word asks of the picture; each map by its own largest number.`;
   document.getElementById("page").replaceChildren(
     element("header", {}, element("h1", {}, page.text), element("p", { class: "soft" }, page.title)),

@@ -180,6 +180,16 @@ def test_the_page_carries_maps_by_their_largest_number(said):
     assert regions["image_token"] == "region" and len(regions["images"]) == 1 and regions["heads"] is None
 
 
+def test_words_are_shaded_by_those_of_the_text(said):
+    """What special tokens gather is often far more, and would leave every word pale."""
+    text = np.array([-90.0, 1, 0, -2, 0.5, 0, 0, 40], np.float32)
+    assert len(text) == len(said.words)
+    loud = said.instruments["chefer"]._replace(text=text)
+    data = data_of(page_of(dataclasses.replace(said, instruments={"chefer": loud}), title=""))
+    assert data["instruments"][0]["text"] == [-1, 0.5, 0, -1, 0.25, 0, 0, 1]
+    assert data["special"] == [True, *[False] * 6, True]
+
+
 def _maps(browser) -> list[str]:
     script = "return [...document.querySelectorAll('.map .patch')].map((n) => n.style.getPropertyValue('--veil'))"
     return browser.execute_script(script)
