@@ -123,7 +123,7 @@ def explain_answer(
         special=words.special,
         patches=places(batch.image, 0),
         instruments={name: by_words(each, words, num_image) for name, each in said.instruments.items()},
-        heads=None if said.looks is None else heads_of(batch, said.looks, words, reads=reads),
+        heads=heads_of(batch, said, words, reads=reads),
         pruned=None if said.kept is None else _pruned(model, said.kept[:, 0, :num_image]),
         regions=bool(record.regions),
         located=all(each.boxes is not None for each in record.regions),

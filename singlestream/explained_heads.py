@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from singlestream.batch import Batch
 from singlestream.explain.measures import entropy
 from singlestream.explain.modes import Modes, modes
-from singlestream.explain.study import Looks, queries_of
+from singlestream.explain.study import Looks, Study, queries_of
 from singlestream.words import Words
 
 NUM_MODES = 3
@@ -24,9 +24,9 @@ class Heads:
     """The looks of attention by layer and head, counted from 0; W words and N image tokens, no padding.
 
     `to_text` is None where the picture reads no words. `tables` are single numbers by their names, of the heads that
-    read the image or of all; `similarity` compares all heads of one kind, as `measures.head_similarity`. `modes` are
-    those of the words that are no special tokens, of each head and of the mean of all; `coverage` and `fertility` are
-    means over layers and heads.
+    read the image or of all ("fall without it": of the explained answer's logit, `ablation.falls`); `similarity`
+    compares all heads of one kind, as `measures.head_similarity`. `modes` are those of the words that are no special
+    tokens, of each head and of the mean of all; `coverage` and `fertility` are means over layers and heads.
     """
 
     to_image: Float[np.ndarray, "layers H W N"]
@@ -39,18 +39,22 @@ class Heads:
     fertility: Float[np.ndarray, " N"]
 
 
-def heads_of(batch: Batch, found: Looks, words: Words, *, reads: bool) -> Heads:
+def heads_of(batch: Batch, study: Study, words: Words, *, reads: bool) -> Heads | None:
     """A word looks where its pieces look on average; a patch gives a word what it gives to all of its pieces.
 
     Args:
         reads: whether the picture reads the words.
     """
+    found = study.looks
+    if found is None:
+        return None
     seen = slice(int((np.asarray(batch.image.segments)[0] > 0).sum()))
     to_image = words.mean @ found.to_image[:, 0, :, :, seen]
     return Heads(
         to_image=to_image,
         to_text=found.to_text[:, 0, :, seen] @ words.total.T if reads else None,
-        tables={name: each for name, each in tables(found, batch).items() if reads or name not in OF_BOTH},
+        tables={name: each for name, each in tables(found, batch).items() if reads or name not in OF_BOTH}
+        | {_of("fall without it", name): each[..., 0] for name, each in (study.falls or {}).items()},
         similarity={
             name: found.similarity[name].reshape(2 * (spread.shape[0], spread.shape[2]))
             for name, spread in found.entropy.items()
@@ -61,6 +65,11 @@ def heads_of(batch: Batch, found: Looks, words: Words, *, reads: bool) -> Heads:
         coverage=words.mean @ found.coverage[:, 0, :, :, seen].mean((0, 1)),
         fertility=found.fertility[:, 0, :, seen].mean((0, 1)),
     )
+
+
+def _of(what: str, name: str) -> str:
+    """The name of a table of one of `Encoded.attention`; a single stream has one alone."""
+    return what if name == "self" else f"{what}, {name.replace('_', ' ')}"
 
 
 def _modes(maps: Float[np.ndarray, "*S W N"], special: Bool[np.ndarray, " W"]) -> Modes:

@@ -71,7 +71,13 @@ def answer_logit(model: AnyModel, question: Question, encoded: Encoded) -> Float
         raise BatchError(
             f"rows have {logits.shape[1]} answers each, an instrument explains one: give each example a row of its own"
         )
-    return jnp.take_along_axis(logits[:, 0], question.target[:, None], axis=-1)[:, 0]
+    return chosen(logits[:, 0], question.target)
+
+
+def chosen(logits: Float[Array, "*S B answers"], target: Int32[Array, " B"]) -> Float[Array, "*S B"]:
+    """Those of each row's target."""
+    index = jnp.broadcast_to(target, logits.shape[:-1])[..., None]
+    return jnp.take_along_axis(logits, index, axis=-1)[..., 0]
 
 
 def answer_reads(model: AnyModel, question: Question) -> tuple[Float[Array, "B T"], Float[Array, "B N"]]:

@@ -123,7 +123,8 @@ function headSections(heads) {
   const alike = heads.similarity.map(({ name, values, heads: number }) => similarityMatrix(name, values, number));
   return [
     section("Every layer and head", "Rows are layers, columns heads; a cell chooses its head. Entropy in nats is how spread the weights are; share is what goes to the other modality; " +
-      `coverage is the share of ${tokens()} that the words read evenly; fertility is the most that one ${token} receives, in words; mutual attention is how far a word and a ${token} read each other, the most of any pair.`,
+      `coverage is the share of ${tokens()} that the words read evenly; fertility is the most that one ${token} receives, in words; mutual attention is how far a word and a ${token} read each other, the most of any pair.`
+      + (page.answer ? ` Fall without it is what the logit of “${page.answer}” loses when the head reads nothing.` : ""),
     element("div", { class: "card tables" }, tables)),
     section("One head", `Modes take its map apart into pairs: words and the ${tokens()} that go together. Red words and places belong to each other as blue and bright ones do.`, closer(heads)),
     section("How alike heads are", "1 less the Jensen-Shannon divergence of their weights; dark is alike.", element("div", { class: "card tables" }, alike)),

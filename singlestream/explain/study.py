@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from singlestream.batch import Array, Batch
+from singlestream.explain.ablation import falls
 from singlestream.explain.instruments import explain, instrument_names
 from singlestream.explain.layers import encoded_of
 from singlestream.explain.measures import coverage, crossing, entropy, fertility, head_similarity, mutual, reading
@@ -44,11 +45,13 @@ class Looks(NamedTuple):
 class Study(NamedTuple):
     """What each instrument says, by its name, and the looks of attention; None where text and image never meet.
 
+    `falls`: of the answer's logit without each head (`ablation.falls`); None also without an answer.
     `kept`: which image tokens were still there, by themselves, after each drop; None of a model without pruning.
     """
 
     instruments: dict[str, Relevance]
     looks: Looks | None
+    falls: dict[str, Float[Array, "layers H B"]] | None = None
     kept: Bool[Array, "drops B N"] | None = None
 
 
@@ -69,7 +72,12 @@ def study(model: AnyModel, question: Question) -> Study:
     if not question.head:
         names &= {"attention"} if question.direction == DECODER else set(WITHOUT_ANSWER)
     instruments = {name: explain(name, model, question) for name in sorted(names)}
-    return Study(instruments, looks(weights, question.batch) if meets else None, encoded.extra.get("kept"))
+    return Study(
+        instruments,
+        looks=looks(weights, question.batch) if meets else None,
+        falls=falls(model, question) if meets and question.head else None,
+        kept=encoded.extra.get("kept"),
+    )
 
 
 def looks(weights: Mapping[str, Array], batch: Batch) -> Looks:

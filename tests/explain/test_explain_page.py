@@ -121,6 +121,7 @@ def test_heads_are_what_the_weights_say(run, model, said):
         "coverage": np.exp(-(shares * np.log(shares)).sum(-1)) / patches,
         "fertility": to_image.sum(2).max(-1),
         "mutual attention": np.sqrt(to_image * to_text.swapaxes(-1, -2)).max((-1, -2)),
+        "fall without it": _falls(model, batch, model.answers.index(said.answer), len(weights[0])),
     }
     assert set(heads.tables) == {*wanted, "entropy, image"}
     for name, values in wanted.items():
@@ -130,6 +131,26 @@ def test_heads_are_what_the_weights_say(run, model, said):
     _close(heads.modes.strength, np.linalg.svd(spoken, compute_uv=False)[..., :3])
     _close(heads.mean_modes.patches, modes(spoken.mean((0, 1)), np.ones(spoken.shape[2:], bool), 3).patches)
     assert heads.similarity["self"].shape == (1, 2, 1, 2)
+
+
+def _falls(model: ss.Model, batch, answer: int, heads: int):
+    """Of one layer: the projection of its heads' outputs reads zeros from one of them."""
+
+    @jax.jit
+    def logit(params):
+        module = _module(model, params)
+        return module.heads["vqa"](module(batch))[0, 0, answer]
+
+    whole, kernel = logit(model.params), model.params["encoder"]["blocks"]["attention"]["out"]["kernel"]
+    size = kernel.shape[1] // heads
+
+    def without(head):
+        blocks = model.params["encoder"]["blocks"]
+        out = {**blocks["attention"]["out"], "kernel": kernel.at[:, head * size : (head + 1) * size].set(0)}
+        blocks = {**blocks, "attention": {**blocks["attention"], "out": out}}
+        return logit({**model.params, "encoder": {**model.params["encoder"], "blocks": blocks}})
+
+    return [[whole - without(head) for head in range(heads)]]
 
 
 def test_two_streams_have_tables_of_each_kind_of_attention():

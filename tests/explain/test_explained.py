@@ -77,7 +77,7 @@ def light(monkeypatch):
 
     def forward(graphdef, params, question):
         encoded = nnx.merge(graphdef, params)(question.batch)
-        return Study({}, None, encoded.extra.get("kept"))
+        return Study({}, None, kept=encoded.extra.get("kept"))
 
     monkeypatch.setattr(explained, "_study", forward)
 
