@@ -83,7 +83,7 @@ def explain_answer(
 ) -> Explained:
     """Asks every instrument why the model answers as it does, or where it looks if it gives no answers.
 
-    Compiled for each model anew: seconds for a small one, minutes for one of published size on a CPU.
+    Compiled for each model anew, which takes most of the time.
 
     Args:
         image: as `Model.predict` takes it; a tuple holds the several pictures of one example.

@@ -26,7 +26,8 @@ class Heads:
     `to_text` is None where the picture reads no words. `tables` are single numbers by their names, of the heads that
     read the image or of all ("fall without it": of the explained answer's logit, `ablation.falls`); `similarity`
     compares all heads of one kind, as `measures.head_similarity`. `modes` are those of the words that are no special
-    tokens, of each head and of the mean of all; `coverage` and `fertility` are means over layers and heads.
+    tokens, of each head and of the mean of all; `coverage` (of the words up to each) and `fertility`
+    (of all) are what image tokens receive, means over layers and heads; there special tokens count.
     """
 
     to_image: Float[np.ndarray, "layers H W N"]
@@ -80,9 +81,9 @@ def _modes(maps: Float[np.ndarray, "*S W N"], special: Bool[np.ndarray, " W"]) -
 def tables(found: Looks, batch: Batch) -> dict[str, Float[np.ndarray, "layers H"]]:
     """One number a layer and head of the first row, by what it says.
 
-    Entropies in nats are means over the queries of a kind, without those that were dropped or hidden; coverage is the
-    number of image tokens that the words read evenly (exp of the entropy of fertility) as a share of them; fertility
-    and mutual attention are the largest.
+    Entropies in nats are means over the queries of a kind, without those that were dropped or hidden; evenness is the
+    number of image tokens that share all fertility evenly, exp of its entropy, as a share of all (the index of Buzas &
+    Gibson 1969); fertility and mutual attention are the largest. Special tokens count as words.
     """
     num_text = batch.text.ids.shape[1]
     found_tables = {}
@@ -95,7 +96,7 @@ def tables(found: Looks, batch: Batch) -> dict[str, Float[np.ndarray, "layers H"
             found_tables[kind] = (each[:, 0, :, part] * there).sum(-1) / np.maximum(there.sum(-1), 1)
     found_tables |= {f"share, {name.replace('_', ' ')}": share for name, share in found.crossing.items()}
     fertility = found.fertility[:, 0][..., np.asarray(batch.image.segments)[0] > 0]
-    found_tables["coverage"] = np.exp(np.asarray(entropy(fertility))) / fertility.shape[-1]
+    found_tables["evenness"] = np.exp(np.asarray(entropy(fertility))) / fertility.shape[-1]
     found_tables["fertility"] = fertility.max(-1)
     found_tables["mutual attention"] = found.mutual[:, 0].max((-1, -2))
     return found_tables

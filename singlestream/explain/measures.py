@@ -36,7 +36,7 @@ def coverage(weights: Float[Array, "*S Q K"], queries: Bool[Array, "*Q"]) -> Flo
 def fertility(weights: Float[Array, "*S Q K"], queries: Bool[Array, "*Q"]) -> Float[Array, "*S K"]:
     """What each key receives of all queries that count: of how many words a patch is the answer, softly.
 
-    Tu et al. 2016, section 3.1: what a fertility model would bound.
+    Tu et al. 2016, section 3.1: what a fertility model would bound. `[CLS]` and `[SEP]` count where `queries` has them.
     """
     return (weights * queries[..., None]).sum(-2)
 

@@ -78,8 +78,8 @@ function tokens() {
 
 function closer(heads) {
   const example = open({ words: page.words, patches: page.patches, to_image: heads.to_image, to_text: heads.to_text });
-  const own = mapView(""), received = mapView("coverage: what it and the words before it have read, all heads");
-  const all = mapView("fertility: what all words read, all heads");
+  const own = mapView(""), received = mapView("coverage: what it and the words before it have read, [CLS] among them, all heads");
+  const all = mapView("fertility: what all words read, special tokens among them, all heads");
   all.update(heads.fertility);
   const title = element("h3", { class: "where" });
   const reset = element("button", { type: "button", class: "filter", onclick: () => choose("mean", "mean") }, "mean of all heads");
@@ -123,7 +123,7 @@ function headSections(heads) {
   const alike = heads.similarity.map(({ name, values, heads: number }) => similarityMatrix(name, values, number));
   return [
     section("Every layer and head", "Rows are layers, columns heads; a cell chooses its head. Entropy in nats is how spread the weights are; share is what goes to the other modality; " +
-      `coverage is the share of ${tokens()} that the words read evenly; fertility is the most that one ${token} receives, in words; mutual attention is how far a word and a ${token} read each other, the most of any pair.`
+      `fertility is the most that one ${token} receives of all words, [CLS] and [SEP] among them; evenness is how many ${tokens()} would receive as much if all received alike, as a share of them; mutual attention is how far a word and a ${token} read each other, the most of any pair.`
       + (page.answer ? ` Fall without it is what the logit of “${page.answer}” loses when the head reads nothing.` : ""),
     element("div", { class: "card tables" }, tables)),
     section("One head", `Modes take its map apart into pairs: words and the ${tokens()} that go together. Red words and places belong to each other as blue and bright ones do.`, closer(heads)),

@@ -118,7 +118,7 @@ def test_heads_are_what_the_weights_say(run, model, said):
         "entropy, words": -(own * np.log(own)).sum(-1).mean(-1),
         "share, text to image": to_image.sum(-1).mean(-1),
         "share, image to text": to_text.sum(-1).mean(-1),
-        "coverage": np.exp(-(shares * np.log(shares)).sum(-1)) / patches,
+        "evenness": np.exp(-(shares * np.log(shares)).sum(-1)) / patches,
         "fertility": to_image.sum(2).max(-1),
         "mutual attention": np.sqrt(to_image * to_text.swapaxes(-1, -2)).max((-1, -2)),
         "fall without it": _falls(model, batch, model.answers.index(said.answer), len(weights[0])),
@@ -233,6 +233,8 @@ def test_the_page_in_a_browser(browser, said, tmp_path, width):
     veils = browser.execute_script(nodes + ".map((n) => +n.style.getPropertyValue('--veil'))")
     np.testing.assert_allclose(veils, 0.88 * (1 - np.maximum(values, 0) / np.abs(values).max()), atol=2e-3)
     assert text_of(browser, ".where") == "Mean of all layers and heads"
+    tables = "return [...document.querySelectorAll('.tables .table h3')].map((node) => node.textContent)"
+    assert {*said.heads.tables, "all heads"} == set(browser.execute_script(tables))
     browser.execute_script(click, ".cell[data-head='1']")
     assert text_of(browser, ".where") == "Layer 1, head 2"
     share = said.heads.to_image[0, 1, 1].sum()

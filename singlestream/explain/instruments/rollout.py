@@ -1,4 +1,7 @@
-"""Attention rollout: attention followed back through the layers (Abnar & Zuidema 2020, section 3)."""
+"""Attention rollout: a product of averaged attention maps, one a layer (Abnar & Zuidema 2020, section 3).
+
+It knows no values, no output projections and no feed-forward layers, weighs all heads alike, and no answer changes it.
+"""
 
 from __future__ import annotations
 
