@@ -31,6 +31,7 @@ else:
     Size = Any  # no int while `singlestream.program` lowers a model for batches of every size
 
 TEXT, IMAGE, EXTRA, AUDIO = 0, 1, 2, 3  # values of Stream.modality; EXTRA: bottlenecks, which are of none
+NONE, ALL = -1, -2  # in targets["edges"]: (NONE, NONE) is no edge, (i, ALL) joins token i with all of its modality
 
 
 class BatchError(ValueError):
@@ -269,7 +270,7 @@ def make_batch(
 
     Raises:
         BatchError: a field of the wrong rank, dtype or size, by name; `text.slots` that a text crosses;
-            `pictures` that a row exceeds.
+            `pictures` that a row exceeds; `targets["edges"]` that number no tokens.
     """
     text = _complete_text(text)
     batch = text.ids.shape[0]
@@ -296,7 +297,23 @@ def make_batch(
         _check_pictures(np.asarray(image.segments), pictures)
     if text.slots > 1:
         _check_slots(np.asarray(text.segments), np.asarray(text.part), text.slots)
+    if "edges" in result.targets:
+        _check_edges(np.asarray(result.targets["edges"]), text.ids.shape[1] + np.asarray(image.segments).shape[1])
     return result
+
+
+def _check_edges(edges: np.ndarray, num_tokens: int) -> None:
+    if edges.ndim != 3 or edges.shape[2] != 2 or edges.dtype != np.int32:
+        raise BatchError(f"targets['edges'] is {edges.dtype}{list(edges.shape)}, expected int32[B, any, 2]")
+    first, second = edges[..., 0], edges[..., 1]
+    joins = (first >= 0) & (np.maximum(first, second) < num_tokens) & ((second >= 0) | (second == ALL))
+    wrong = np.argwhere(~joins & (edges != NONE).any(-1))
+    if len(wrong):
+        row, number = wrong[0]
+        raise BatchError(
+            f"targets['edges']: edge {number} of row {row} is {edges[row, number].tolist()}, but a row's tokens, text "
+            f"and then image, are 0 to {num_tokens - 1}; ({NONE}, {NONE}) is no edge, (i, {ALL}) joins token i with all"
+        )
 
 
 def _check_pictures(segments: np.ndarray, pictures: int) -> None:

@@ -96,6 +96,7 @@ class DataConfig:
     apart: int = 1  # pictures of each record, above 1 each in a segment of its own beside a copy of the text
     row_patches: int = 0  # image tokens of a packed row; 0: room for examples_per_row full examples, always that many
     max_audio: int = 0  # budget of audio tokens of an example; 0: none
+    max_edges: int = 0  # budget of edges of a text with its pictures, where the model reads edges; 0: none
     audio_rate: int = 4096  # samples of sound a second
     audio_hop: int = 128  # samples to a column of the log-mel spectrogram
     audio_columns: int = 4  # columns of an audio token; `model.audio_dim` / this are the mel bands
@@ -106,7 +107,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _choose("data.texts", self.texts, ("questions", "captions", "all", "none"))
         _at_least(1, self, "data", "min_answer_count", "max_patches", "texts_per_row", "examples_per_row", "apart")
-        _at_least(0, self, "data", "shorter_side", "max_audio", "num_threads", "prefetch")
+        _at_least(0, self, "data", "shorter_side", "max_audio", "max_edges", "num_threads", "prefetch")
         _at_least(1, self, "data", "audio_rate", "audio_hop", "audio_columns")
         _at_least(-1, self, "data", "task")
         if self.vocab_size < 6:
@@ -269,6 +270,7 @@ class Config:
                 "'reinforce' alone: give config.objectives.reinforce a weight above 0"
             )
         self._check_audio()
+        self._check_edges()
         num_tasks = getattr(self.model, "num_tasks", 0)
         if self.data.task >= num_tasks:
             raise ConfigError(
@@ -297,6 +299,19 @@ class Config:
             raise ConfigError(
                 f"config.model.audio_dim={size} does not go with config.data.apart above 1 or config.data.copies=True: "
                 "the sound would have to be copied beside each picture"
+            )
+
+    def _check_edges(self) -> None:
+        reads, budget, size = self.model.attention.reads_edges, self.data.max_edges, self.model.inputs.audio_dim
+        if reads != (budget > 0):
+            raise ConfigError(
+                f"config.model.attention.graph={self.model.attention.graph!r} with config.data.max_edges={budget}: a "
+                "model that reads edges (selection='graph', graph='edges') needs max_edges above 0, any other 0"
+            )
+        if reads and size:
+            raise ConfigError(
+                f"config.model.attention.graph='edges' does not go with config.model.audio_dim={size}: no source knows "
+                "edges between sounds"
             )
 
     def with_absolute_paths(self) -> Config:

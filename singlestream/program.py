@@ -40,6 +40,11 @@ def lower(module: Any, platforms: Sequence[str] = PLATFORMS) -> tuple[jax_export
         raise ValueError(
             "config.model.audio_dim: a model that reads audio is not exported, its program has no such input"
         )
+    if module.config.attention.reads_edges:
+        raise ValueError(
+            "config.model.attention.graph='edges': a model that reads edges is not exported, its program has no such "
+            "input"
+        )
     graphdef, state = nnx.split(module)
     tree = nnx.to_pure_dict(state)
     names, (leaves, treedef) = paths(tree), jax.tree.flatten(tree)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +146,18 @@ def test_slots_that_a_text_crosses_are_refused(segments, part):
     with pytest.raises(BatchError, match=r"text.slots=2 .* in row 0 token \d of slot \d sees token \d of slot \d"):
         make_batch(text=Text(ids=ints([1, 2, 3, 4]), segments=ints(segments), part=ints(part), slots=2))
     make_batch(text=Text(ids=ints([1, 2, 3, 4]), segments=ints([1, 1, 2, 0]), part=ints(part), slots=1))
+
+
+def test_edges_number_the_tokens_of_a_row():
+    text, image = Text(ids=ints([1, 2], [3, 4])), patches()  # tokens 0 to 5
+    edges = np.array([[[0, 5], [-1, -1]], [[5, -2], [3, 3]]], np.int32)
+    assert make_batch(text=text, image=image, targets={"edges": edges}).targets["edges"] is edges
+    for wrong in ([0, 6], [6, -2], [-1, 0], [0, -1], [0, -3], [-2, 0], [-1, -2]):
+        edges[1, 1] = wrong
+        with pytest.raises(BatchError, match=f"edge 1 of row 1 is {re.escape(str(wrong))}, .* are 0 to 5"):
+            make_batch(text=text, image=image, targets={"edges": edges})
+    with pytest.raises(BatchError, match=r"is int64\[2, 2\], expected int32\[B, any, 2\]"):
+        make_batch(text=text, image=image, targets={"edges": np.zeros((2, 2), np.int64)})
 
 
 def test_replace_changes_inputs_and_fields():

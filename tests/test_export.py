@@ -21,7 +21,9 @@ from jax import export as jax_export
 import singlestream as ss
 from singlestream.data.sources import open_split
 from singlestream.export import export
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.heads import every_logits
+from singlestream.model.single_stream import SingleStream
 from singlestream.model.two_stream import TwoStream
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.program import PLATFORMS, input_shapes, inputs_of, lower
@@ -276,6 +278,13 @@ def test_what_export_refuses(model, tmp_path):
     with pytest.raises(FolderError, match="exists already"):
         export(model, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_reads_edges_is_not_exported():
+    config = toy.replace(toy.CONFIG, attention=AttentionConfig(selection="graph", graph="edges"))
+    module = nnx.eval_shape(lambda: SingleStream(config, toy.SPEC, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="graph='edges': a model that reads edges is not exported"):
+        lower(module)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

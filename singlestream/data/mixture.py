@@ -49,9 +49,7 @@ def _without_classes(record: Record) -> Record:
     return dataclasses.replace(
         record,
         regions=regions,
-        boxes=record.boxes[:0],
-        classes=np.zeros((0, 0), np.int32),
-        index=record.index[:0],
+        classes=np.zeros((len(record.boxes), 0), np.int32),
     )
 
 

@@ -140,6 +140,22 @@ def check_training_rows(source: Source, data: DataConfig) -> None:
             _check_row(corpus.source, i, [text for text in texts[i] if wanted(text, corpus.data)], corpus.data)
 
 
+def check_edges(source: Source, data: DataConfig) -> None:
+    """Refuses to train on edges where no corpus knows any.
+
+    Raises:
+        ConfigError: neither relations of objects nor arcs between words are known.
+    """
+    for corpus in corpora_of(source, data):
+        # A source that knows relations knows them, or that there are none, of its first record, too.
+        if corpus.source[0].relations is not None or survey(corpus.source).arcs:
+            return
+    raise ConfigError(
+        f"config.model.attention.graph='edges' needs edges, but the source {data.name!r} knows neither relations "
+        "between the objects of a picture (Record.relations) nor arcs between the words of a text (Sentence.arcs)"
+    )
+
+
 def check_rows(source: Source, data: DataConfig) -> None:
     """Refuses records whose texts an evaluation would divide among rows, for who compares the texts of a record.
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from singlestream.batch import Audio, Batch, Patches, Regions, Spec, Text
+from singlestream.batch import NONE, Audio, Batch, Patches, Regions, Spec, Text
 from singlestream.config import Config, DataConfig, ModelConfig, ModelSettings
 from singlestream.data.audio import AudioTokens, Sound, read_sound
+from singlestream.data.edges import Places, arc_edges, join_all, moved, relation_edges
 from singlestream.data.json_file import read_json
 from singlestream.data.published import published_data, write_picture_settings
 from singlestream.data.record import DETECTED, DataError, Record, Sentence, Source
@@ -214,10 +215,10 @@ class Processor:
 
         Raises:
             DataError: names the record: an empty text, more pictures than `model.num_images`, other region classes,
-                region features that the model does not read.
+                region features that the model does not read, more edges than `data.max_edges`.
         """
         row = self._empty_row()
-        start = heard = 0
+        start = heard = joined = 0
         for e, (record, sentences) in enumerate(entries):
             for number, (shown, texts) in enumerate(self._segments(record, sentences)):
                 segment = e * self.data.apart + number + 1
@@ -230,8 +231,10 @@ class Processor:
                     if sentence is not None:
                         self._put_text(row, k, record, sentence)
                 first = min(number, self.model.num_images - 1) if self.data.apart > 1 else 0
-                start = self._put_images(row, start, segment, shown, first)
+                begin, start = start, self._put_images(row, start, segment, shown, first)
                 heard = self._put_audio(row, heard, segment, shown)
+                if self.model.attention.reads_edges:
+                    joined = self._put_edges(row, joined, segment - 1, (shown, texts), slice(begin, start))
         return row
 
     def _segments(self, record: Record, sentences: Sequence[Sentence]) -> Sequence[Entry]:
@@ -278,7 +281,7 @@ class Processor:
             sounds: what each row hears (`read_sound`), where the model reads audio; None: nothing.
 
         Raises:
-            DataError: names what cannot be read, and which row.
+            DataError: names what cannot be read, and which row; the model reads edges, of which there are none here.
         """
         if len(images) != len(texts) or not texts:
             raise DataError(f"{len(images)} images and {len(texts)} texts: expected one text for each image")
@@ -296,8 +299,15 @@ class Processor:
         """The record of a row of `batch_of`.
 
         Raises:
-            DataError: the picture or the sound cannot be read (names it, or its number), or the model reads no audio.
+            DataError: the picture or the sound cannot be read (names it, or its number), the model reads no audio, or
+                it reads edges.
         """
+        if self.model.attention.reads_edges:
+            raise DataError(
+                "config.model.attention.graph='edges': the model reads which objects and words are joined, and a "
+                "picture and a text alone do not tell; evaluate a split by eval.py, or give the module a batch with "
+                "targets['edges']"
+            )
         sentence = Sentence(id=f"{number}", text=text)
         given = self._images.given(image, f"image {number}")
         if sound is not None and self._audio is None:
@@ -333,6 +343,8 @@ class Processor:
             row["targets/region_distribution"] = np.zeros((n, size), np.float32)
         if self._knows_centres:
             row["targets/region_centre"] = np.full((n, 2), -1, np.float32)
+        if self.model.attention.reads_edges:
+            row["targets/edges"] = np.full((k * self.data.max_edges, 2), NONE, np.int32)
         return row
 
     def _put_text(self, row: Row, k: int, record: Record, sentence: Sentence) -> None:
@@ -394,6 +406,41 @@ class Processor:
                     row["targets/region_class"][here], row["targets/region_centre"][here] = targets
             start = here.stop
         return start
+
+    def _put_edges(self, row: Row, start: int, k: int, entry: Entry, here: slice) -> int:
+        """Lays what joins the tokens of a segment from edge `start` on; returns where the next begins.
+
+        Args:
+            k: number in the row of the segment's first text.
+            entry: what is in the segment.
+            here: its image tokens.
+        """
+        record, texts = entry
+        places, first = self._places_of(row, here), len(row["text/ids"]) + here.start
+        shown, found = places.objects(record), []
+        if self.data.mean_region:  # which stands for the whole picture
+            _, means = np.unique(places.index, return_index=True)
+            shown[means] = NONE
+            found.append(moved(join_all(means), first))
+        found.append(moved(relation_edges(shown, record.relations), first))
+        for number, text in enumerate(texts, start=k):
+            found.append(moved(arc_edges(self.tokens(text.text).spans, text), number * self.data.text_length))
+        edges, most = np.concatenate(found), self.data.max_edges * max(1, len(texts))
+        if len(edges) > most:
+            raise DataError(
+                f"record {record.id}: {len(edges)} edges, and with {max(1, len(texts))} texts there may be {most}: "
+                "raise config.data.max_edges"
+            )
+        row["targets/edges"][start : start + len(edges)] = edges
+        return start + len(edges)
+
+    def _places_of(self, row: Row, here: slice) -> Places:
+        """Where the image tokens of a segment lie, whose pictures count from 0."""
+        index = row["image/index"][here]
+        index = index - index[:1]
+        if self.model.image_stem == "regions":
+            return Places(index=index, boxes=row["image/boxes"][here])
+        return Places(index=index, grid=row["image/grid"][here])
 
     def _put_audio(self, row: Row, start: int, segment: int, record: Record) -> int:
         """Lays the record's sound from audio token `start` on; returns where the next begins."""

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from singlestream.data.official_vqa import accuracy
 
 DETECTED = "detected"  # name of an attribute of regions, see `Source`
+Span = tuple[int, int]  # first and last + 1 of the characters of a word
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,10 @@ class Sentence:
     `answers` are those of all annotators as they wrote them, where several were asked (VQA), and `answer` is then the
     commonest. None is the answer of a question to which none is published. Texts with the same `group` are right
     together or not at all, where consistency is counted (NLVR).
+
+    `arcs` are pairs of words that stand in a dependency, each by its characters, in either order; None: not known. So
+    parsers tell where words lie: spaCy `(token.idx, token.idx + len(token))`, Stanza `(start_char, end_char)`, and
+    TokenRange in CoNLL-U. Numbers of words would be those of the parser's own way to divide a text.
     """
 
     id: str
@@ -43,6 +48,7 @@ class Sentence:
     mentions: tuple[Mention, ...] = ()
     answers: tuple[str, ...] = ()
     group: str = ""
+    arcs: tuple[tuple[Span, Span], ...] | None = None
 
     def score(self, said: str) -> float:
         """Points, 0 to 1, of giving this answer: the VQA accuracy where several annotators were asked, else 0 or 1."""
@@ -76,12 +82,14 @@ class Record:
 
     `images` are uint8 [height, width, 3] arrays; `regions` stand in their place, or beside them: what a detector found
     in each picture. `boxes[i]` and `classes[i]` say what lies where: a class of each attribute in the source's
-    `region_classes`, in that order, and `index[i]` in which picture. `picture` is the same for records that show the
-    same picture, and fits into int32. `files` are the names of the pictures' files as the dataset has them, () where a
-    source knows none. `sound` is what is heard with the pictures, `config.data.audio_rate` samples a second in [-1, 1].
+    `region_classes`, in that order, and `index[i]` in which picture. `relations`, a scene graph, are pairs of numbers
+    of `boxes` whose objects stand in a relation, in either order; None: not known. `picture` is the same for records
+    that show the same picture, and fits into int32. `files` are the names of the pictures' files as the dataset has
+    them, () where a source knows none. `sound` is what is heard with the pictures, `config.data.audio_rate` samples a
+    second in [-1, 1].
 
     Raises:
-        DataError: a `picture` that does not fit.
+        DataError: a `picture` that does not fit, a relation of a box that is not there.
     """
 
     id: str
@@ -94,16 +102,25 @@ class Record:
     boxes: Float[np.ndarray, "M 4"] = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
     classes: Int[np.ndarray, "M A"] = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int32))
     index: Int[np.ndarray, " M"] = dataclasses.field(default_factory=lambda: np.zeros((0,), np.int32))
+    relations: Int[np.ndarray, "R 2"] | None = None
 
     def __post_init__(self) -> None:
         if not -(2**31) <= self.picture < 2**31:
             raise DataError(
                 f"record {self.id}: picture={self.picture} does not fit into int32; number the pictures anew"
             )
+        if self.relations is not None and not ((self.relations >= 0) & (self.relations < len(self.boxes))).all():
+            raise DataError(
+                f"record {self.id}: relations number {self.relations.min()} to {self.relations.max()} of its "
+                f"{len(self.boxes)} boxes, which count from 0"
+            )
 
     def alone(self, number: int) -> Record:
         """The record with one of its pictures and what is known of that one."""
         here = self.index == number
+        relations = self.relations
+        if relations is not None:
+            relations = (np.cumsum(here) - 1)[relations[here[relations].all(axis=1)]]
         return dataclasses.replace(
             self,
             texts=tuple(text.about(number) for text in self.texts),
@@ -113,6 +130,7 @@ class Record:
             boxes=self.boxes[here],
             classes=self.classes[here],
             index=self.index[here] * 0,
+            relations=relations,
         )
 
 

@@ -14,14 +14,15 @@ from singlestream.data.record import Sentence, Source
 class Survey:
     """What the texts of a split are.
 
-    `texts[i]` holds record i's texts without their ids, groups, mentions and the annotators' answers; `mentions`:
+    `texts[i]` holds record i's texts without their ids, groups, mentions, arcs and the annotators' answers; `mentions`:
     whether any word is known to name something in its picture; `annotators`: whether several people answered any
-    question.
+    question; `arcs`: whether those between the words of any text are known.
     """
 
     texts: tuple[tuple[Sentence, ...], ...]
     mentions: bool
     annotators: bool
+    arcs: bool
 
 
 def is_question(text: Sentence) -> bool:
@@ -51,15 +52,21 @@ class _Same:
 def _survey(same: _Same) -> Survey:
     texts: list[tuple[Sentence, ...]] = []
     shared: dict[Sentence, Sentence] = {}  # the same texts come again and again: keep one of each
-    mentions = annotators = False
+    mentions = annotators = arcs = False
     if isinstance(same.source, Mixture):
         parts = [survey(corpus.source) for corpus in same.source.corpora]
         joined = tuple(itertools.chain.from_iterable(part.texts for part in parts))
-        return Survey(joined, any(part.mentions for part in parts), any(part.annotators for part in parts))
+        return Survey(
+            joined,
+            mentions=any(part.mentions for part in parts),
+            annotators=any(part.annotators for part in parts),
+            arcs=any(part.arcs for part in parts),
+        )
     for i in range(len(same.source)):
         found = same.source.texts(i)
         mentions = mentions or any(text.mentions for text in found)
         annotators = annotators or any(text.answers for text in found)
-        bare = (dataclasses.replace(text, id="", mentions=(), answers=(), group="") for text in found)
+        arcs = arcs or any(text.arcs is not None for text in found)
+        bare = (dataclasses.replace(text, id="", mentions=(), arcs=None, answers=(), group="") for text in found)
         texts.append(tuple(shared.setdefault(text, text) for text in bare))
-    return Survey(tuple(texts), mentions, annotators)
+    return Survey(tuple(texts), mentions=mentions, annotators=annotators, arcs=arcs)

@@ -34,12 +34,24 @@ def region_targets(
         raise DataError(
             f"record {record.id}: classes of {record.classes.shape[1]} attributes, the source has {num_attributes}"
         )
-    rows, cols = grid
-    size = rows * cols
     here = record.index == number
     boxes = record.boxes[here]
+    shown = objects_of_patches(boxes, grid)
+    named = (shown >= 0)[:, None]
     if not len(boxes):
-        return np.zeros((size, num_attributes), np.int32), np.full((size, 2), -1, np.float32)
+        return np.zeros((len(shown), num_attributes), np.int32), np.full((len(shown), 2), -1, np.float32)
+    classes = np.where(named, record.classes[here][shown] + 1, 0)
+    classes = np.where((classes == 0) & named, -1, classes).astype(np.int32)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return classes, np.where(named, centres[shown], -1).astype(np.float32)
+
+
+def objects_of_patches(boxes: Float[np.ndarray, "M 4"], grid: tuple[int, int]) -> Int32[np.ndarray, " N"]:
+    """Of each patch of a picture the box that covers most of it, if it covers enough (`MIN_COVER`), else -1."""
+    rows, cols = grid
+    size = rows * cols
+    if not len(boxes):
+        return np.full(size, -1, np.int32)
     x0, y0, x1, y1 = boxes.T[..., None]
     left, top = np.arange(cols) / cols, np.arange(rows) / rows
     wide = np.minimum(x1, left + 1 / cols) - np.maximum(x0, left)  # [M, cols], negative where apart
@@ -48,11 +60,8 @@ def region_targets(
     whole = np.minimum((x1 - x0) * (y1 - y0), 1 / size)
     best = cover.argmax(0)
     # An area of 0 passes no threshold, also where the box itself has none.
-    named = (cover > 0)[best, np.arange(size)] & (cover >= MIN_COVER * whole)[best, np.arange(size)]
-    classes = np.where(named[:, None], record.classes[here][best] + 1, 0)
-    classes = np.where((classes == 0) & named[:, None], -1, classes).astype(np.int32)
-    centres = np.stack([(x0 + x1)[:, 0], (y0 + y1)[:, 0]], axis=-1) / 2
-    return classes, np.where(named[:, None], centres[best], -1).astype(np.float32)
+    named = ((cover > 0) & (cover >= MIN_COVER * whole))[best, np.arange(size)]
+    return np.where(named, best, -1).astype(np.int32)
 
 
 def detected_classes(record: Record, number: int, data: DataConfig, num_attributes: int) -> Int32[np.ndarray, "N A"]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import Array, Batch, Regions
+from singlestream.batch import ALL, NONE, Array, Batch, Regions
 from singlestream.model.heads import HeadConfig
 from singlestream.objectives import base, itc
 
@@ -67,8 +67,8 @@ def mismatch(
     its texts' softmax over `closeness` (ALBEF, section 3.2), or evenly. In a row of several packed examples the
     pictures' segment numbers are rotated by a random step: each text sees another picture of its row and no token
     moves; not where an example of the row has none, which would tell. A row for which the batch holds no other picture
-    keeps its own, and counts as a match. Words of regions are left out everywhere: they are those of the right text,
-    and would tell.
+    keeps its own, and counts as a match. A picture's edges go with it. Words of regions, and edges between words and
+    places, are left out everywhere: they are those of the right text, and would tell.
     """
     coin_key, row_key, shift_key = jax.random.split(key, 3)
     rows = batch.picture.shape[0]
@@ -85,7 +85,8 @@ def mismatch(
     image = dataclasses.replace(image, segments=jnp.where(rotate[:, None], segments, image.segments))
     image = dataclasses.replace(image, words=None) if isinstance(image, Regions) else image
     wrong = (swap | rotate)[:, None]
-    return batch.replace(image=image), jnp.where(wrong, MISMATCH, MATCH) * jnp.ones_like(batch.picture)
+    targets = {**batch.targets, "edges": _edges(batch, source)} if "edges" in batch.targets else batch.targets
+    return batch.replace(image=image, targets=targets), jnp.where(wrong, MISMATCH, MATCH) * jnp.ones_like(batch.picture)
 
 
 def _other_rows(
@@ -99,6 +100,14 @@ def _other_rows(
         # Gumbel's trick: the largest of log p - log(-log u) is a draw from p. Without p the order of u is the same.
         noise = _log_share(closeness, allowed, batch.example_mask) - jnp.log(-jnp.log(noise))
     return jax.lax.argmax(jnp.where(allowed, noise, -jnp.inf), 1, jnp.int32), allowed.any(1)
+
+
+def _edges(batch: Batch, source: Int32[Array, " B"]) -> Int32[Array, "B F 2"]:
+    """The edges of each row's text, and of the picture that it takes from row `source`."""
+    edges, num_text = batch.targets["edges"], batch.text.ids.shape[1]
+    of_text = (edges[..., :1] < num_text) & (edges[..., 1:] < num_text)
+    of_image = (edges[..., :1] >= num_text) & ((edges[..., 1:] >= num_text) | (edges[..., 1:] == ALL))
+    return jnp.concatenate([jnp.where(of_text, edges, NONE), jnp.where(of_image, edges, NONE)[source]], axis=1)
 
 
 def _log_share(

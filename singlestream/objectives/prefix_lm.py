@@ -31,6 +31,11 @@ class Objective(base.Objective):
                 f"prefix_lm does not go with config.model.channel_gate={config.channel_gate}, which looks at a text as "
                 "a whole, where it is written word by word"
             )
+        if config.attention.reads_edges:
+            raise ValueError(
+                "prefix_lm does not go with config.model.attention.graph='edges': a text that is written word by word "
+                "has no edges yet"
+            )
         check_call(config, DIRECTION)
         return {"prefix_lm": HeadConfig(kind="vocabulary", size=spec.vocab_size, source="text")}
 

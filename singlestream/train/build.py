@@ -14,7 +14,7 @@ from singlestream.batch import Batch, Spec
 from singlestream.config import Config, ConfigError
 from singlestream.data.mixture import open_training
 from singlestream.data.overlap import by_collection, joined, picture_ids, write_ids
-from singlestream.data.pipeline import check_rows, check_training_rows, priors, training_texts
+from singlestream.data.pipeline import check_edges, check_rows, check_training_rows, priors, training_texts
 from singlestream.data.processor import Processor
 from singlestream.data.record import Source
 from singlestream.data.sources import open_split, split_names
@@ -136,6 +136,8 @@ def _new_processor(config: Config, source: Source, teachers: Teachers, weights: 
 
 def _check_targets(run: Run) -> None:
     data, have = run.config.data, run.empty_batch().targets
+    if run.config.model.attention.reads_edges:
+        check_edges(run.source, data)
     for name, objective in run.objectives.items():
         missing = [target for target in objective.targets if target not in have]
         if missing:

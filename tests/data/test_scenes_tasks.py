@@ -232,6 +232,7 @@ def test_pairs_show_a_picture_and_the_next_one(opened):
             np.testing.assert_array_equal(record.images[k], side.images[0])
             np.testing.assert_array_equal(record.alone(k).boxes, side.boxes)
             np.testing.assert_array_equal(record.alone(k).classes, side.classes)
+            np.testing.assert_array_equal(record.alone(k).relations, side.relations)
             np.testing.assert_array_equal(record.regions[k].features, side.regions[0].features)
 
 

@@ -70,7 +70,7 @@ def check_stack(config: ModelConfig) -> None:
     """The layers over a stream: their states and weights have the shapes that they should."""
     attention = config.attention
     graph, params = _layers(attention)
-    sees = _sees(config.direction, config.image_stem, (attention.selection, attention.graph) == ("graph", "edges"))
+    sees = _sees(config.direction, config.image_stem, attention.reads_edges)
     x = jax.ShapeDtypeStruct((2, LENGTH, config.width), jnp.float32)
 
     def run(params: Any, x: Any, sees: Visibility) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from singlestream.batch import EXTRA, IMAGE, TEXT, BatchError
+from singlestream.batch import ALL, EXTRA, IMAGE, TEXT, BatchError
 from singlestream.model.attention import turns
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.module import Attention
@@ -428,6 +428,9 @@ def test_edges_come_with_the_batch():
     across = modality[0][:, None] != modality[0]
     assert found[0][across].all()
     assert np.argwhere(found[0] & ~across & ~np.eye(11, dtype=bool)).tolist() == [[5, 7], [7, 5]]
+    found = np.asarray(joined(seen(edges=np.array([[[2, ALL], [-1, -1]]], np.int32))))
+    to_all = [[i, 2] for i in (0, 1)] + [[2, i] for i in (0, 1, 3, 4)] + [[i, 2] for i in (3, 4)]
+    assert np.argwhere(found[0] & ~across & ~np.eye(11, dtype=bool)).tolist() == to_all
 
 
 def test_edges_cut_off_no_class_token_and_no_bottleneck():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from singlestream.batch import Regions, Spec, Text, make_batch
+from singlestream.batch import ALL, NONE, Regions, Spec, Text, make_batch
 from singlestream.config import Config, ConfigError, DataConfig, TrainConfig
 from singlestream.objectives import build_objectives, objective_names
 from singlestream.objectives.itm import MATCH, mismatch
@@ -170,6 +170,21 @@ def test_itm_leaves_out_the_words_of_regions():
     image = Regions(features=np.ones((2, 3, 4), np.float32), words=np.zeros((2, 3, 1), np.int32))
     mixed, _ = mismatch(make_batch(text=plain.text, image=image), jax.random.key(0))
     assert mixed.image.words is None and mixed.image.features.shape == (2, 3, 4)
+
+
+def test_itm_takes_a_pictures_edges_with_it():
+    """Tokens 0 and 1 are words, 2 to 5 patches; what would join a word and a patch is left out."""
+    edges = np.array([[[0, 1], [2, 2 + i], [5, ALL], [1, 3]] for i in (1, 2)], np.int32)
+    batch = random_batch(0, rows=2, text=2, grid=(2, 2)).replace(targets={"edges": edges})
+    seen = set()
+    for seed in range(10):
+        mixed, match = mismatch(batch, jax.random.key(seed))
+        for row, matches in enumerate(np.asarray(match)[:, 0].tolist()):
+            patch = 3 + (row if matches else 1 - row)
+            found = [tuple(edge) for edge in np.asarray(mixed.targets["edges"])[row].tolist() if edge[0] != NONE]
+            assert sorted(found) == [(0, 1), (2, patch), (5, ALL)]
+            seen.add(matches)
+    assert seen == {0, 1}
 
 
 def test_single_centre_takes_words_that_name_one_thing():

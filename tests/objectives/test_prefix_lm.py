@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from singlestream.batch import Encoded, Text, make_batch
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.pruning.config import PruningConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.objectives.total import total_loss
@@ -123,3 +124,9 @@ def test_settings_that_read_a_text_as_a_whole_are_refused(settings, why):
     config = dataclasses.replace(MODEL, **settings)
     with pytest.raises(ValueError, match=f"config.objectives.prefix_lm: .*{re.escape(why)}"):
         build({"prefix_lm": 1.0}, model=config)
+
+
+def test_a_text_that_is_written_has_no_edges():
+    config = dataclasses.replace(MODEL, attention=AttentionConfig(selection="graph", graph="edges"))
+    with pytest.raises(ValueError, match="written word by word has no edges yet"):
+        build({"prefix_lm": 1.0}, model=config, data={"max_edges": 9})

@@ -43,6 +43,7 @@ from singlestream.data.sources.scenes_world import (
     SIZES,
     Scene,
     Thing,
+    relations,
     sample_scene,
     scene_number,
 )
@@ -218,6 +219,7 @@ class ScenesSource:
             boxes=boxes,
             classes=things[:, :3].astype(np.int32),
             index=np.zeros(len(things), np.int32),
+            relations=np.array(relations(_scene(things)), np.int32).reshape(-1, 2),
         )
 
     def judge(self, record: Record, text: str) -> bool:
@@ -234,7 +236,7 @@ class ScenesSource:
 
     def scene(self, i: int) -> Scene:
         """The things of record i, its picture left alone."""
-        return tuple(Thing(*thing) for thing in self._read(i)[1].tolist())
+        return _scene(self._read(i)[1])
 
     def _read(self, i: int) -> tuple[Any, np.ndarray, np.ndarray]:
         """Record i's fields, its things [M, 6] and their boxes [M, 4]."""
@@ -262,6 +264,10 @@ class ScenesSource:
             Sentence(id=f"{self._split}-{i}-{k}", text=text, answer=answer, kind=kind, mentions=tuple(named))
             for k, (text, answer, kind, named) in enumerate(zip(texts, answers, kinds, mentions, strict=True))
         )
+
+
+def _scene(things: np.ndarray) -> Scene:
+    return tuple(Thing(*thing) for thing in things.tolist())
 
 
 def _find(pixels: UInt8[np.ndarray, "48 48 3"], things: np.ndarray, boxes: np.ndarray) -> RegionFeatures:

@@ -149,4 +149,5 @@ def _beside(record: Record, other: Record, number: int) -> Record:
         boxes=np.concatenate([record.boxes, other.boxes]),
         classes=np.concatenate([record.classes, other.classes]),
         index=np.concatenate([record.index, np.full(len(other.boxes), number, np.int32)]),
+        relations=np.concatenate([record.relations, other.relations + len(record.boxes)]),  # type: ignore[operator,list-item]
     )

@@ -7,6 +7,7 @@ draws or speaks: `scenes_draw` makes the picture, `scenes_language` the texts.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -93,6 +94,12 @@ def direction(a: Thing, b: Thing) -> str | None:
     if across > along:
         return "right" if dx > 0 else "left"
     return "below" if dy > 0 else "above"
+
+
+def relations(scene: Scene) -> list[tuple[int, int]]:
+    """Numbers of two things of which the first lies left of, or above, the second, as `direction` tells it."""
+    pairs = itertools.permutations(enumerate(scene), 2)
+    return [(i, j) for (i, one), (j, other) in pairs if direction(one, other) in ("left", "above")]
 
 
 def sample_scene(rng: random.Random, split: str) -> Scene:

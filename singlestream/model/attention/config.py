@@ -67,6 +67,11 @@ class AttentionConfig:
         self._check_selection()
 
     @property
+    def reads_edges(self) -> bool:
+        """Whether it goes along edges that come with the batch."""
+        return self.selection == "graph" and self.graph == "edges"
+
+    @property
     def plain(self) -> bool:
         """Whether it is scaled dot-product attention to every visible key, as published models have it."""
         return all(getattr(self, name) == value for name, value in PLAIN.items())

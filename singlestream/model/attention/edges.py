@@ -13,12 +13,12 @@ def edges_of(batch: Batch, config: AttentionConfig) -> Int32[Array, "B E 2"] | N
     """`batch.targets["edges"]` where the model's attention goes along them, else None.
 
     Each is a pair of numbers of tokens of a row: a scene graph's relations, arcs between words. Text tokens count from
-    0, image tokens go on from there; (-1, -1) is no edge.
+    0, image tokens go on from there; (NONE, NONE) is no edge, (i, ALL) joins token i with all of its modality.
 
     Raises:
         BatchError: they are missing, or no int32[B, E, 2].
     """
-    if config.selection != "graph" or config.graph != "edges":
+    if not config.reads_edges:
         return None
     edges, rows = batch.targets.get("edges"), batch.text.ids.shape[0]
     shape = np.shape(edges)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import EXTRA, IMAGE, Array
+from singlestream.batch import ALL, EXTRA, IMAGE, Array
 from singlestream.model.attention.apart import apart
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.whole import Softmax
@@ -34,8 +34,15 @@ def joined(visibility: Visibility) -> Bool[Array, "B Q K"]:
         start, end = ((x == y[:, None]).astype(kind) for x, y in ((one, tokens), (other, read)))
         found += jnp.einsum("beq,bek->bqk", start, end)
     own = tokens[:, :, None] == read[:, None]
+    hubs = [_is_hub(visibility.edges, each) for each in (tokens, read)]
     across = visibility.modality[:, :, None] != visibility.read.modality[:, None]
-    return (found > 0) | own | across | _added(visibility)[:, :, None] | _added(visibility.read)[:, None]
+    linked = (found > 0) | own | hubs[0][:, :, None] | hubs[1][:, None]
+    return linked | across | _added(visibility)[:, :, None] | _added(visibility.read)[:, None]
+
+
+def _is_hub(edges: Int32[Array, "B E 2"], tokens: Int32[Array, "B L"]) -> Bool[Array, "B L"]:
+    """The tokens that an edge (i, ALL) names."""
+    return ((edges[:, :, :1] == tokens[:, None]) & (edges[:, :, 1:] == ALL)).any(1)
 
 
 def _added(tokens: Visibility) -> Bool[Array, "B L"]:
