@@ -151,4 +151,5 @@ def learns(path: str, config: ModelConfig | TwoStreamConfig) -> bool:
         return False
     # All keys moved by one vector move all scores of a query by one number, which its softmax does not see.
     moves_all = attention.score in ("dot", "scaled_dot", "bilinear") and attention.relative != "rope"
+    moves_all &= attention.graph != "learned"  # whose edges that moves, too
     return not (name == "k_norm.bias" and moves_all)

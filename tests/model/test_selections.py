@@ -114,7 +114,7 @@ def by_edges(b, h, i, keys, scores, *_):
     return softmax(scores, [i == j or a or tuple(sorted((i, j))) in joined for j, a in zip(keys, across, strict=True)])
 
 
-def by_learned_graph(b, h, i, keys, scores, params, q, window=1):
+def by_distance_graph(b, h, i, keys, scores, params, q, k, window=1):
     def strength(j):
         one, other, side = ROWS[b][i], ROWS[b][j], 2 * window + 1
         steps = np.subtract((other[3], *other[4]), (one[3], *one[4]))
@@ -129,7 +129,12 @@ def by_learned_graph(b, h, i, keys, scores, params, q, window=1):
     return softmax(scores, [strength(j) for j in keys])
 
 
-def by_scales(b, h, i, keys, scores, params, q):
+def by_learned_graph(b, h, i, keys, scores, params, q, k):
+    logits = [q[b, i, h] @ params["selection"]["kernel"][:, h] @ k[b, j, h] / np.sqrt(SIZE) for j in keys]
+    return softmax(scores, 1 / (1 + np.exp(-np.array(logits))))
+
+
+def by_scales(b, h, i, keys, scores, params, q, k):
     gate = softmax(q[b, i, h] @ params["selection"]["kernel"][:, h] + params["selection"]["bias"][h])
     return sum(g * by_window(b, i, keys, scores, window) for g, window in zip(gate, (1, 2, 0), strict=True))
 
@@ -148,7 +153,8 @@ DEFINITIONS = {
     "multi_scale": ({"windows": (1, 2, 0)}, by_scales),
     "graph grid": ({}, lambda b, h, i, keys, s, *_: by_window(b, i, keys, s, 1, "cross")),
     "graph edges": ({"graph": "edges"}, by_edges),
-    "graph learned": ({"graph": "learned", "window": 1}, by_learned_graph),
+    "graph distance": ({"graph": "distance", "window": 1}, by_distance_graph),
+    "graph learned": ({"graph": "learned"}, by_learned_graph),
     "routed": ({"keep": 1.0, "block": 2}, None),
     "routed share": ({"keep": 0.4, "block": 3}, None),
 }
@@ -205,7 +211,7 @@ def test_a_selection_is_its_definition(name):
         if weigh is None:
             expected = routed_loops(q, k, v, seen, **DEFINITIONS[name][0])
         else:
-            expected = loops(q, k, v, seen, lambda *given: weigh(*given, params, q))
+            expected = loops(q, k, v, seen, lambda *given: weigh(*given, params, q, k))
         there = np.asarray(visibility().segments) > 0
         np.testing.assert_allclose(np.asarray(out)[there], expected[0][there], atol=1e-6)
         np.testing.assert_allclose(
@@ -347,14 +353,21 @@ def test_the_gates_are_a_share_of_each_scale():
         np.testing.assert_allclose(found, np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), atol=1e-12)
 
 
-def test_the_learned_graphs_strengths_can_be_read():
+@pytest.mark.parametrize("graph", ["distance", "learned"])
+def test_the_learned_graphs_strengths_can_be_read(graph):
+    """Of the second head, which is given one logit: that of a patch and the one on its right, or of two contents."""
     with jax.enable_x64(True):
-        graph, params = attention(selection="graph", graph="learned")
-        logits = np.zeros_like(params["selection"]["logits"])
-        logits[1, 5 + 2 * 5 + 2 + 1] = 3.0  # of the second head: from a patch to the one on its right
-        found = np.asarray(nnx.merge(graph, {"selection": {"logits": logits}}).selection.strength(visibility()))
+        module, params = attention(selection="graph", graph=graph)
+        (name, given), q, k = *params["selection"].items(), *np.zeros((2, 2, HEADS, LENGTH, SIZE))
+        given = np.zeros_like(given)
+        given[(1, 5 + 2 * 5 + 2 + 1) if graph == "distance" else (0, 1, 3)] = 3.0
+        q[:, :, 9, 0], k[:, :, 10, 3] = 1.0, 2.0
+        selection = nnx.merge(module, {"selection": {name: given}}).selection
+        found = np.asarray(selection.strength(q, k, visibility()))
     seen = np.asarray(visibility().mask())[0]
-    assert np.argwhere(seen & (found[0] != 0.5)).tolist() == [[1, i, i + 1] for i in (9, 10, 12, 13, 15)]
+    patches = (9, 10, 12, 13, 15) if graph == "distance" else (9,)
+    assert np.argwhere(seen & (found[0] != 0.5)).tolist() == [[1, i, i + 1] for i in patches]
+    assert found[0, 1, 9, 10] == pytest.approx(1 / (1 + np.exp(-3.0)))
 
 
 @pytest.mark.parametrize(
@@ -372,7 +385,7 @@ def test_the_learned_graphs_strengths_can_be_read():
         ({"selection": "routed", "keep": 0.0005}, "config.model.attention.keep=0.0005: must be a whole number"),
         ({"selection": "routed", "block": 0}, "block=0: must be at least 1"),
         ({"selection": "multi_scale", "windows": ()}, "must hold at least one window"),
-        ({"selection": "graph", "graph": "tree"}, "graph='tree': choose one of edges, grid, learned"),
+        ({"selection": "graph", "graph": "tree"}, "graph='tree': choose one of distance, edges, grid, learned"),
     ],
 )
 def test_bad_settings_are_named(changes, message):

@@ -10,7 +10,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "score": file_names("scores"),
     "selection": file_names("selections"),
     "relative": (*file_names("relative"), "none"),
-    "graph": ("edges", "grid", "learned"),
+    "graph": ("distance", "edges", "grid", "learned"),
     "implementation": ("auto", "plain"),
 }
 
@@ -45,8 +45,10 @@ class AttentionConfig:
     # `topk`: keys a query reads, `routed`: blocks besides its own; below 1 a share of those that can be seen.
     keep: float = 8.0
     block: int = 32  # `routed`: tokens of a block
-    window: int = 2  # `local`: how far a token reads; `graph="learned"`: how far distances are told apart
-    graph: str = "grid"  # `graph`: of neighbours (`grid`), of the batch (`edges`), or `learned`
+    window: int = 2  # `local`: how far a token reads; `graph="distance"`: how far distances are told apart
+    graph: str = (
+        "grid"  # `graph`: neighbours (`grid`), the data's (`edges`), learned by `distance` or content (`learned`)
+    )
     windows: tuple[int, ...] = (1, 3, 0)  # `multi_scale`: of each scale; 0: everything
     implementation: str = "auto"  # `auto` skips what slots of text rule out, `plain` takes the whole matrix
 
@@ -102,10 +104,10 @@ class AttentionConfig:
                     f"selection={self.selection!r}, which does not read it: {' and '.join(selections)} "
                     f"{'does' if len(selections) == 1 else 'do'}"
                 )
-        if self.selection == "graph" and self.graph != "learned" and self.window != defaults["window"]:
+        if self.selection == "graph" and self.graph != "distance" and self.window != defaults["window"]:
             raise ValueError(
                 f"config.model.attention.window={self.window} does not go with config.model.attention.graph="
-                f"{self.graph!r}, which does not read it: 'learned' does"
+                f"{self.graph!r}, which does not read it: 'distance' does"
             )
         for name, value in PLAIN.items():
             if self.implementation == "plain" and getattr(self, name) != value:
@@ -127,7 +129,7 @@ def check_kind(
     graph = f"config.model.attention.graph={attention.graph!r}"
     of_places = attention.selection in ("local", "multi_scale")
     if attention.selection == "graph":
-        of_places, name = attention.graph != "edges", graph
+        of_places, name = attention.graph in ("distance", "grid"), graph
     if of_places and image_stem == "regions":
         raise ValueError(
             f"{name} does not go with config.model.image_stem='regions' (or with two streams, which read regions): "
@@ -151,7 +153,7 @@ def _check_across(attention: AttentionConfig, name: str, direction: str) -> None
     """Distances and edges are those of tokens of one modality; a learned graph still tells these from the others."""
     if attention.relative == "rope":
         name = "config.model.attention.relative='rope'"
-    elif attention.selection not in ("local", "multi_scale", "graph") or attention.graph == "learned":
+    elif attention.selection not in ("local", "multi_scale", "graph") or attention.graph in ("distance", "learned"):
         return
     raise ValueError(
         f"{name} does not go with config.model.direction={direction!r}: no token reads another one of its own "

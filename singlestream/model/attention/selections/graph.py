@@ -1,4 +1,4 @@
-"""Attention along a graph of the tokens: neighbours, edges that come with the batch, or a graph that is learned.
+"""Attention along a graph of the tokens: neighbours, edges that come with the batch, or edges that are learned.
 
 The graph joins tokens of one modality. Between modalities everything that is visible may be read: which word means
 which place is the question, not the data.
@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int32
 from singlestream.batch import ALL, EXTRA, IMAGE, Array
 from singlestream.model.attention.apart import apart
 from singlestream.model.attention.config import AttentionConfig
+from singlestream.model.attention.plain import Scores
+from singlestream.model.attention.scores.bilinear import bilinear
 from singlestream.model.attention.whole import Softmax
 from singlestream.model.attention.windows import touching
 from singlestream.model.visibility import Visibility
@@ -67,29 +69,54 @@ def pair_numbers(visibility: Visibility, window: int) -> Int32[Array, "B Q K"]:
 class Selection(Softmax):
     """Softmax over the visible keys that the graph joins to the query (Velickovic et al. 2018, section 2.1).
 
-    `grid`: tokens that are `touching`. `edges`: those that the batch brings, `joined`. `learned`: every visible key,
-    its weight multiplied by an edge's strength in (0, 1) before all are divided by their sum; a strength is the sigmoid
-    of a learned logit for each head and each of `pair_numbers`, 0 at the start, when it changes nothing.
+    `grid`: tokens that are `touching`. `edges`: those that the batch brings, `joined`. With the others every visible
+    key's weight is multiplied by an edge's strength in (0, 1) before all are divided by their sum, the sigmoid of a
+    logit that is 0 at the start, when it changes nothing. `distance`: a learned one for each head and each of
+    `pair_numbers`. `learned`: of the contents, q W k / sqrt(C) with a matrix W of each head (after Norcliffe-Brown et
+    al. 2018, section 3.2).
     """
 
     def __init__(self, config: AttentionConfig, num_heads: int, size: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.graph, self.window = config.graph, config.window
         side = 2 * config.window + 1
-        learned = config.graph == "learned"
-        self.logits = nnx.Param(jnp.zeros((num_heads, side + side**2 + 1), dtype)) if learned else None
+        of_distance, of_content = config.graph == "distance", config.graph == "learned"
+        self.logits = nnx.Param(jnp.zeros((num_heads, side + side**2 + 1), dtype)) if of_distance else None
+        self.kernel = nnx.Param(jnp.zeros((size, num_heads, size), dtype)) if of_content else None
 
-    def strength(self, visibility: Visibility) -> Float[Array, "B H Q K"]:
-        """How strong the learned graph's edges are, between these queries and keys."""
-        return jax.nn.sigmoid(self._logits(visibility))
+    def strength(
+        self, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"], visibility: Visibility
+    ) -> Float[Array, "B H Q K"]:
+        """How strong the edges of a learned graph are, between these queries and keys."""
+        return jax.nn.sigmoid(self._logits(q, k, visibility))
+
+    def __call__(
+        self,
+        scores: Scores,
+        q: Float[Array, "B H Q C"],
+        k: Float[Array, "B H K C"],
+        v: Float[Array, "B H K C"],
+        visibility: Visibility,
+        *,
+        rate: float = 0.0,
+        key: jax.Array | None = None,
+        weights: bool = False,
+    ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
+        found = scores(q, k, visibility)
+        if self.graph in ("distance", "learned"):
+            found += jax.nn.log_sigmoid(self._logits(q, k, visibility).astype(found.dtype))
+        return self.apply(found, v, visibility, rate=rate, key=key, weights=weights)
 
     def see(
         self, scores: Float[Array, "B H Q K"], visibility: Visibility
     ) -> tuple[Float[Array, "B H Q K"], Bool[Array, "B Q K"]]:
         mask = visibility.mask()
-        if self.graph == "learned":
-            return scores + jax.nn.log_sigmoid(self._logits(visibility)).astype(scores.dtype), mask
-        return scores, mask & (touching(visibility) if self.graph == "grid" else joined(visibility))
+        if self.graph in ("grid", "edges"):
+            mask &= touching(visibility) if self.graph == "grid" else joined(visibility)
+        return scores, mask
 
-    def _logits(self, visibility: Visibility) -> Float[Array, "B H Q K"]:
-        numbers = pair_numbers(visibility, self.window)
-        return jnp.moveaxis(jnp.take(self.logits[...], numbers, axis=1), 0, 1)
+    def _logits(
+        self, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"], visibility: Visibility
+    ) -> Float[Array, "B H Q K"]:
+        if self.graph == "learned":
+            return bilinear(q, k, self.kernel[...])
+        return jnp.moveaxis(jnp.take(self.logits[...], pair_numbers(visibility, self.window), axis=1), 0, 1)
