@@ -88,14 +88,13 @@ def arc_edges(spans: Sequence[Span], sentence: Sentence) -> Edges:
     """
     if sentence.arcs is None:
         return join_all(np.arange(len(spans)))
+    joined = np.zeros((len(spans), len(spans)), bool)
     for words in sentence.arcs:
         if not all(0 <= first < last <= len(sentence.text) for first, last in words):
             raise DataError(
                 f"text {sentence.id}: the arc {words} is not of two words, each by its first character and the one "
                 f"after its last, of the text's {len(sentence.text)} characters"
             )
-    joined = np.zeros((len(spans), len(spans)), bool)
-    for words in sentence.arcs:
         of_both = np.array([any(start < last and end > first for first, last in words) for start, end in spans])
         joined |= of_both[:, None] & of_both
     special = np.flatnonzero([start == end for start, end in spans])
