@@ -10,11 +10,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from singlestream import cli
 from singlestream.train.errors import FolderError
+
+if TYPE_CHECKING:
+    from singlestream.explained import Explained
 
 USAGES = {
     "export": "singlestream export --workdir=RUN --output=FOLDER",
@@ -83,10 +87,15 @@ def _explain(*arguments: str) -> None:
     given = tuple(images) if len(images) > 1 else images[0]
     found = explain_answer(model, given, text, FLAGS.answer, audio=FLAGS.audio or None, shown=FLAGS.shown)
     write_explained(found, page, title=f"{Path(FLAGS.workdir).resolve().name}, step {model.step:,}")
+    print(_told(found, page))
+
+
+def _told(found: Explained, page: Path) -> str:
+    """The line that says what was explained, and where."""
     told: dict[str, str | float] = {"page": str(page)}
     if found.prediction:
         told = {"answer": found.answer, "probability": round(found.prediction.probabilities[found.answer], 6), **told}
-    print(json.dumps(told, ensure_ascii=False))
+    return json.dumps(told, ensure_ascii=False)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from PIL import Image
 
 import singlestream as ss
 from singlestream import explained
+from singlestream.__main__ import _told
 from singlestream.config import Config, DataConfig, ModelConfig
 from singlestream.data.text import Tokenizer
 from singlestream.explain.pruned import gone_after
@@ -220,6 +221,7 @@ def test_without_a_score_there_is_what_words_look_at(objective, direction, chang
     assert bool(of_both) == (direction is None) and "image_to_text" not in found.heads.similarity
     data = data_of(page_of(found, title=""))
     assert (data["answer"], data["predicted"], data["probabilities"]) == ("", "", [])
+    assert json.loads(_told(found, Path("page.html"))) == {"page": "page.html"}
     with pytest.raises(ss.DataError, match="does not know the answer 'red'; it has none: leave it out"):
         ss.explain_answer(model, picture, CAPTION, "red")
 
