@@ -118,6 +118,25 @@ def test_locating_by_hand():
     np.testing.assert_array_equal(found.counted, [True, True, False, True])
 
 
+def test_locating_by_a_loop():
+    """In float64, of maps without ties, a few without a number above 0."""
+    rng = np.random.default_rng(1)
+    own = rng.random((30, 8)) < 0.8
+    own[:, 0] = True
+    true, maps = own & (rng.random((30, 8)) < 0.4), rng.normal(size=(30, 8))
+    maps[:3] = -np.abs(maps[:3])
+    with jax.enable_x64(True):
+        found = jax.device_get(jax.jit(locate)(maps, true, own))
+    for row, (each, hit, mine) in enumerate(zip(maps, true, own, strict=True)):
+        raised = {i: each[i] for i in np.flatnonzero(mine) if each[i] > 0}
+        truth, total = set(np.flatnonzero(hit)), sum(raised.values())
+        strong = {i for i, value in raised.items() if value >= max(raised.values()) / 2}
+        assert found.pointing[row] == (max(raised, key=raised.get) in truth if raised else 0)
+        inside = sum(value for i, value in raised.items() if i in truth) / (total or 1)
+        np.testing.assert_allclose(found.inside[row], inside, rtol=1e-12)
+        np.testing.assert_allclose(found.overlap[row], len(strong & truth) / max(len(strong | truth), 1), rtol=1e-12)
+
+
 def test_words_and_answers_are_located():
     """A word by its own boxes, an answer by those of every word; what names nothing is no score."""
     boxes = np.zeros((2, 3, 5, 4), np.float32)
