@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32
 
@@ -25,6 +26,7 @@ def first_set(
         count: for each token, how many of its segment go into others; at least one other is left for them.
     """
     order = sum(((number >> bit) & 1) * 0.5 ** (bit + 1) for bit in range(BITS))
+    order = jax.lax.optimization_barrier(order)  # else XLA computes it anew for every pair of tokens
     even = (among & (number % 2 == 0)[:, None]).sum(-1, dtype=jnp.int32)
     others = jnp.maximum(among.sum(-1, dtype=jnp.int32) - 1, 0)
     return best(-order, among, jnp.clip(even, count, others))
