@@ -25,8 +25,10 @@ With patches named as by a detector, and words by nobody:
 Expected: not measured yet.
 With patches of a quarter of the area and six layers, so that most of a row are patches and pruning can save much:
     python train.py --config=configs/scenes_vqa.py:fine --workdir=runs/fine
-    python benchmarks/pruning.py --run=runs/fine
-Expected: not measured yet.
+    python benchmarks/pruning.py --run=runs/fine --rows=512 --rounds=12
+Expected: seed 0, 2026-11-22: test 0.975 (0.972-0.978), test_composition 0.947; counting, 0.883, is the weakest kind;
+pointing 0.982. 45 minutes of one core. Half of its patches merged after training: 0.53 of the time, nothing lost
+(benchmarks/results/pruning.md).
 """
 
 import ml_collections
