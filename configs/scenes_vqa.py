@@ -27,8 +27,8 @@ With patches of a quarter of the area and six layers, so that most of a row are 
     python train.py --config=configs/scenes_vqa.py:fine --workdir=runs/fine
     python benchmarks/pruning.py --run=runs/fine --rows=512 --rounds=12
 Expected: seed 0, 2026-11-22: test 0.975 (0.972-0.978), test_composition 0.947; counting, 0.883, is the weakest kind;
-pointing 0.982. 45 minutes of one core. Half of its patches merged after training: 0.53 of the time, nothing lost
-(benchmarks/results/pruning.md).
+pointing 0.982. 45 minutes of one core. Half of its patches merged after training, one text a row: 0.53 of the time, no
+accuracy lost, pointing 3 points (benchmarks/results/pruning.md).
 """
 
 import ml_collections

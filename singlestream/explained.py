@@ -146,6 +146,11 @@ def _asked(model: Model) -> _Asked:
         return _Asked(MATCHING, _matches(model))
     inputs, direction = model.config.model, READ.get(writing(model.heads), "")
     meets = inputs.coattention if isinstance(inputs, TwoStreamConfig) else inputs.depth or direction
+    if direction == READ["prefix_lm"] and inputs.inputs.pruning.active:
+        raise ConfigError(
+            "explain reads what prefix_lm learned from left to right, as it writes, and then every image token stays: "
+            "explain the model without pruning"
+        )
     if not meets:
         raise ConfigError(
             f"explain needs the head {WANTED} or {MATCHING!r}, or a layer that reads text and picture; this model has "

@@ -422,7 +422,9 @@ class Processor:
             _, means = np.unique(places.index, return_index=True)
             shown[means] = NONE
             found.append(moved(join_all(means), first))
-        found.append(moved(relation_edges(shown, record.relations), first))
+        # Regions without boxes have their picture's in the row: which objects they show is not known.
+        known = self.model.image_stem != "regions" or all(each.boxes is not None for each in record.regions)
+        found.append(moved(relation_edges(shown, record.relations if known else None), first))
         for number, text in enumerate(texts, start=k):
             found.append(moved(arc_edges(self.tokens(text.text).spans, text), number * self.data.text_length))
         edges, most = np.concatenate(found), self.data.max_edges * max(1, len(texts))

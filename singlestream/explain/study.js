@@ -66,7 +66,9 @@ function prunedSection({ method, layers, gone_after }) {
     const kept = gone_after.map((after) => Number(after === 0 || after > layer)), now = gone_after.filter((after) => after === layer).length;
     return keptView(kept, `after layer ${layer}: ${total(kept)} of ${all} left, ${now} ${gone} here`);
   });
-  return section("What a pruning dropped", `Grey ${tokens()} are ${gone}: the layers that follow do without them, and the maps above give them what earlier layers gave.`,
+  const after = method === "merge" ? "in the maps above they share evenly what they receive as one from then on"
+    : "the layers that follow do without them, and the maps above give them what earlier layers gave";
+  return section("What a pruning dropped", `Grey ${tokens()} are ${gone}: ${after}.`,
     element("div", { class: "card" }, element("div", { class: "triple pruned" }, views)));
 }
 

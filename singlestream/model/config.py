@@ -181,6 +181,11 @@ class ModelConfig:
                 f"config.model.image_positions={self.image_positions!r} does not go with config.model.image_stem="
                 f"{self.image_stem!r}: regions have {', '.join(REGION_POSITIONS)} or none, patches any of the others"
             )
+        if self.image_cls and self.image_stem == "regions" and self.attention.reads_edges:
+            raise ValueError(
+                "config.model.image_cls=True does not go with config.model.attention.graph='edges' and config.model."
+                "image_stem='regions': no edge names the class token"
+            )
         last = self.first_image_type + self.num_images
         if self.modality == "image" and last > self.num_token_types:
             raise ValueError(

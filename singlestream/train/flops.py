@@ -58,7 +58,7 @@ def train_flops(config: ModelSettings, batch: Batch) -> float:
     num_audio = 0 if batch.audio is None else batch.audio.segments.shape[1]
     before += num_audio * config.audio_dim * config.width
     num_image += num_audio  # the layers on all read both alike
-    length = num_text + num_image + batch.examples.shape[1] * config.bottlenecks
+    length = num_text + num_image + batch.examples.shape[1] * (config.bottlenecks + config.image_cls)
     scores, alone = _pairs(config, length), _alone(config, config.direction, batch)
     if _is_slotted(config, config.direction, batch.text.slots):
         scores = alone + num_text * num_image + num_image**2
@@ -76,6 +76,7 @@ def _pruned(config: ModelConfig, batch: Batch, num_text: int) -> int:
     pruning, there = config.pruning, batch.image.segments.shape[1]
     pictures = batch.pictures or batch.examples.shape[1]
     extra = batch.examples.shape[1] * (config.bottlenecks + config.image_cls)
+    extra += 0 if batch.audio is None else batch.audio.segments.shape[1]
     slotted = num_text > 0 and _is_slotted(config, config.direction, batch.text.slots)
     now, total, drops = there, 0, 0
     for number in range(1, config.num_layers + 1):
@@ -83,7 +84,7 @@ def _pruned(config: ModelConfig, batch: Batch, num_text: int) -> int:
         scores = _pairs(config, num_text + now + extra)
         # A layer that is asked for its weights computes the whole matrix.
         if slotted and not (prunes and pruning.method != "merge"):
-            scores = _alone(config, config.direction, batch) + num_text * now + now**2
+            scores = _alone(config, config.direction, batch) + num_text * (now + extra) + (now + extra) ** 2
         total += _attend(config, num_text + now + extra, scores)
         if prunes and pruning.method != "mask":
             if pruning.method == "merge":  # how alike the keys are, and the means

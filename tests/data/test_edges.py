@@ -97,6 +97,15 @@ def test_regions_stand_for_objects_and_their_mean_for_all(make_processor):
     assert row["targets/edges"][:2].tolist() == [[12, ALL], [13, 14]] and (row["targets/edges"][2:] == -1).all()
 
 
+def test_regions_whose_places_nobody_knows_are_joined_with_all(make_processor):
+    regions = RegionFeatures(features=np.zeros((3, 4), np.float32))
+    model = ModelConfig(image_stem="regions", image_positions="none", region_dim=4, attention=EDGES)
+    row = make_processor(model=model, max_edges=30).row([(record(images=(), regions=(regions,)), [])])
+    assert row["targets/edges"][:4].tolist() == [[12, ALL], [13, ALL], [14, ALL], [-1, -1]]
+    with pytest.raises(ValueError, match="image_cls=True does not go with .* no edge names the class token"):
+        dataclasses.replace(model, image_cls=True)
+
+
 def test_a_picture_alone_keeps_the_relations_of_its_own_objects():
     pair = record(relations=np.array([[0, 2], [2, 3], [3, 3]]))
     assert pair.alone(0).relations.tolist() == [[0, 2]] and pair.alone(1).relations.tolist() == [[0, 0]]

@@ -241,6 +241,9 @@ def test_a_model_with_nothing_to_explain_and_a_word_unknown(tmp_path):
     apart = dict(text_encoder="transformer", text_layers=1, image_encoder="transformer", image_layers=1, join="concat")
     with pytest.raises(ss.ConfigError, match="'itm', or a layer that reads text and picture; this model has itc"):
         ss.explain_answer(without_answers("itc", num_layers=0, **apart), frames(0)[0], CAPTION)
+    pruned = without_answers("prefix_lm", direction="prefix").pruned(keep=0.5, layers=(1,))
+    with pytest.raises(ss.ConfigError, match="from left to right, .*: explain the model without pruning"):
+        ss.explain_answer(pruned, frames(0)[0], CAPTION)
     model = ss.load(write_folder(tmp_path / "model", "vilt"))
     with pytest.raises(ss.DataError, match="the model's vocabulary has no pieces for 'blue'"):
         ss.explain_answer(model, np.zeros((9, 9, 3), np.uint8), "is it blue?")

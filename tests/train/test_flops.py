@@ -6,11 +6,12 @@ import dataclasses
 import math
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
-from singlestream.batch import make_batch
+from singlestream.batch import Audio, make_batch
 from singlestream.model.config import ModelConfig
 from singlestream.model.pruning.config import PruningConfig
 from singlestream.model.single_stream import SingleStream
@@ -45,9 +46,11 @@ def multiplications(jaxpr: Jaxpr) -> int:
         {"direction": "text_to_image", "pooling": "mean", "channel_gate": 4},
         {"direction": "bottleneck", "bottlenecks": 2, "text_encoder": "transformer", "text_layers": 1},
         {"direction": "prefix", "num_layers": 3, "pruning": PruningConfig(keep=0.4)},
+        {"direction": "prefix", "num_layers": 3, "pruning": PruningConfig(keep=0.4), "audio_dim": 6},
+        {"image_cls": True},
         {"text_encoder": "lstm", "text_layers": 2, "image_encoder": "cnn", "image_layers": 1},
     ],
-    ids=["plain", "slots", "conv", "late", "decoder", "gate", "bottleneck", "pruned", "front"],
+    ids=["plain", "slots", "conv", "late", "decoder", "gate", "bottleneck", "pruned", "hears", "cls", "front"],
 )
 def test_the_count_is_that_of_the_products(changes: dict[str, object]):
     config: ModelConfig = replace(CONFIG, image_positions="none", num_images=1, **changes)
@@ -56,6 +59,7 @@ def test_the_count_is_that_of_the_products(changes: dict[str, object]):
     batch = make_batch(
         text=dataclasses.replace(batch.text, part=part.astype("int32"), slots=2),
         image=dataclasses.replace(batch.image, pixels=batch.image.pixels.repeat(config.window**2 // 16, axis=2)),
+        audio=Audio(features=np.zeros((2, 4, config.audio_dim), np.float32)) if config.audio_dim else None,
     )
     graphdef, params = nnx.split(nnx.eval_shape(lambda: SingleStream(config, SPEC, rngs=nnx.Rngs(0))))
     direction = "decoder" if config.decoder_layers else None

@@ -13,6 +13,7 @@ import singlestream as ss
 from singlestream.config import Config, MeshConfig, TwoStreamConfig
 from singlestream.data.pipeline import train_iterator
 from singlestream.data.record import RegionFeatures
+from singlestream.evaluate import _has_pointing as points
 from singlestream.evaluate import evaluate
 from singlestream.train import loop
 from singlestream.train.build import build_run
@@ -83,6 +84,12 @@ def test_it_is_evaluated_shown_and_asked(config, trained):
     found = RegionFeatures(features=np.ones((3, 432), np.float32), boxes=BOXES)
     prediction = model.predict(found, "what colour?")
     assert prediction.answer in model.answers
+
+
+def test_streams_that_do_not_meet_point_at_nothing(trained):
+    model = ss.load(trained)
+    apart = dataclasses.replace(model.config, model=dataclasses.replace(model.config.model, coattention=False))
+    assert points(model) and not points(dataclasses.replace(model, config=apart))
 
 
 @pytest.mark.parametrize("size", list(KINDS))

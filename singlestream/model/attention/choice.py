@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.plain import MASKED
+from singlestream.model.attention.plain import MASKED, Mask
 from singlestream.model.noise import dropout
-
-Mask = Bool[Array, "B #H Q K"]
 
 
 def best(scores: Float[Array, "B H Q K"], mask: Mask) -> Float[Array, "B H Q K"]:

@@ -46,9 +46,8 @@ class AttentionConfig:
     keep: float = 8.0
     block: int = 32  # `routed`: tokens of a block
     window: int = 2  # `local`: how far a token reads; `graph="distance"`: how far distances are told apart
-    graph: str = (
-        "grid"  # `graph`: neighbours (`grid`), the data's (`edges`), learned by `distance` or content (`learned`)
-    )
+    # `graph`: neighbours (`grid`), the data's (`edges`), learned by `distance` or content (`learned`).
+    graph: str = "grid"
     windows: tuple[int, ...] = (1, 3, 0)  # `multi_scale`: of each scale; 0: everything
     implementation: str = "auto"  # `auto` skips what slots of text rule out, `plain` takes the whole matrix
 

@@ -17,6 +17,7 @@ MASKED = -1e30  # finite, so that a query that sees nothing gives no NaN; exp() 
 
 # `module.Attention.scores`: scores [B, H, Q, K], in float32 or wider, of queries and keys [B, H, L, C].
 Scores = Callable[[Array, Array, Visibility], Array]
+Mask = Bool[Array, "B #H Q K"]
 
 
 def plain(
@@ -41,12 +42,7 @@ def plain(
 def weigh(
     scores: Float[Array, "B H Q K"],
     v: Float[Array, "B H K C"],
-    mask: Bool[
-        Array,
-        (
-            B  # H Q K
-        ),
-    ],
+    mask: Mask,
     *,
     rate: float = 0.0,
     key: jax.Array | None = None,

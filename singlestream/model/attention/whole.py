@@ -10,9 +10,9 @@ from flax import nnx
 from jaxtyping import Bool, Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.choice import Mask, halves, read, straight_through
+from singlestream.model.attention.choice import halves, read, straight_through
 from singlestream.model.attention.config import AttentionConfig
-from singlestream.model.attention.plain import Scores, weigh
+from singlestream.model.attention.plain import Mask, Scores, weigh
 from singlestream.model.visibility import Visibility
 
 PerKey = Float[Array, "B H Q K"]

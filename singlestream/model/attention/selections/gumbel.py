@@ -10,9 +10,9 @@ from flax import nnx
 from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.choice import Mask, best, straight_through
+from singlestream.model.attention.choice import best, straight_through
 from singlestream.model.attention.config import AttentionConfig
-from singlestream.model.attention.plain import MASKED
+from singlestream.model.attention.plain import MASKED, Mask
 from singlestream.model.attention.whole import OneKey
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.choice import Mask, best, straight_through
-from singlestream.model.attention.plain import MASKED
+from singlestream.model.attention.choice import best, straight_through
+from singlestream.model.attention.plain import MASKED, Mask
 from singlestream.model.attention.whole import OneKey
 
 

@@ -10,9 +10,8 @@ from flax import nnx
 from jaxtyping import Bool, Float
 
 from singlestream.batch import Array
-from singlestream.model.attention.choice import Mask
 from singlestream.model.attention.config import AttentionConfig
-from singlestream.model.attention.plain import MASKED, Scores, weigh
+from singlestream.model.attention.plain import MASKED, Mask, Scores, weigh
 from singlestream.model.attention.share import at_most, how_many
 from singlestream.model.attention.turns import by_queries
 from singlestream.model.visibility import Visibility
