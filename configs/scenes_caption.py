@@ -4,7 +4,7 @@ Claim: the quickstart's encoder, read from left to right, writes complete captio
 blue square and two green crosses") that hold in every word: number, size, colour, shape and place of every thing.
 
 Command (after `python train.py --config=configs/quickstart.py --workdir=runs/quickstart`):
-    python train.py --config=configs/scenes_caption.py --config.init=runs/quickstart --workdir=runs/caption
+    python train.py --config=configs/scenes_caption.py --workdir=runs/caption --config.init=runs/quickstart
     python eval.py --workdir=runs/caption --split=test --checkpoint=latest
 With a decoder of two layers, which reads the picture by cross-attention:
     python train.py --config=configs/scenes_caption.py:decoder --workdir=runs/caption_decoder

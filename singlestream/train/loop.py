@@ -84,8 +84,8 @@ def finished(folder: RunFolder, config: Config) -> dict[str, float] | None:
 
 def use_cache(folder: str) -> None:
     """Keeps compiled programs in the user's own cache folder (whoever can write there can run code as the user)."""
+    jax.config.update("jax_enable_compilation_cache", folder != "none")
     if folder == "none":
-        jax.config.update("jax_enable_compilation_cache", False)
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = Path(folder).expanduser() if folder else base / "singlestream" / "compiled"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -200,6 +201,7 @@ def test_pairs_from_published_weights(folder, tmp_path):
     write_vilt(tmp_path / "vilt", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "true", "false"], ["no", "yes"])
     shipped = read("nlvr2:pair")
     rows = dict(name="jsonl", dir=str(folder), text_length=8, shorter_side=16, max_patches=6)
+    cache = jax.config.jax_compilation_cache_dir or "none"
     steps = dict(
         num_steps=1, batch_size=4, accumulate=1, warmup_steps=1, eval_every=1, eval_batches=1, huge_pages=False
     )
@@ -207,7 +209,7 @@ def test_pairs_from_published_weights(folder, tmp_path):
         shipped,
         init=str(tmp_path / "vilt"),
         data=dataclasses.replace(shipped.data, **rows),
-        train=dataclasses.replace(shipped.train, **steps, checkpoint_every=1, cache_dir="none"),
+        train=dataclasses.replace(shipped.train, **steps, checkpoint_every=1, cache_dir=cache),
     )
     results = loop.train(config, tmp_path / "run", training)
     assert np.isfinite(results["nlvr/loss"])

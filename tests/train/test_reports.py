@@ -131,6 +131,8 @@ def test_compiled_programs_lie_in_the_users_own_cache(tmp_path, monkeypatch, var
         )
         use_cache("none")
         assert not jax.config.jax_enable_compilation_cache
+        use_cache("")
+        assert jax.config.jax_enable_compilation_cache
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
