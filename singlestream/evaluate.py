@@ -25,7 +25,7 @@ from singlestream.captioned import FILE as CAPTIONS
 from singlestream.captioned import Captioned, summarise_captions, unscored, write_captions
 from singlestream.chosen import FILE as CHOICES
 from singlestream.chosen import choose_texts, read_choices, summarise_choices, summarise_together
-from singlestream.config import Config, ConfigError, TwoStreamConfig
+from singlestream.config import Config, ConfigError
 from singlestream.data.overlap import overlap_lines, read_ids
 from singlestream.data.pipeline import EvalItem, eval_batches
 from singlestream.data.record import DataError, Source
@@ -40,7 +40,6 @@ from singlestream.labelled import label_texts, summarise_labels
 from singlestream.loading import load
 from singlestream.model.answering import LABEL_HEAD, answering, gives_several, probabilities
 from singlestream.model.captions import Search, writing
-from singlestream.model.directions import reading_layers
 from singlestream.objectives import build_objectives
 from singlestream.objectives.choose import CHOICE_HEAD
 from singlestream.objectives.total import loss_weights
@@ -270,9 +269,8 @@ def _answers_fn(graphdef: Any, config: Config, count: int) -> Any:
 
 def _has_pointing(model: Model) -> bool:
     # With several pictures an example, boxes speak of the first alone (`data.targets`).
-    config, processor = model.config.model, model.processor
-    points = config.coattention if isinstance(config, TwoStreamConfig) else bool(reading_layers(config))
-    return processor.mentions and processor.model.num_images == 1 and points
+    processor = model.processor
+    return processor.mentions and processor.model.num_images == 1 and model.config.model.words_read_image
 
 
 def _count_fn(model: Model) -> CountFn:

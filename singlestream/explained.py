@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Bool, Float, Int, UInt8
 
 from singlestream.batch import Batch
-from singlestream.config import ConfigError, TwoStreamConfig
+from singlestream.config import ConfigError
 from singlestream.data.audio import Sound
 from singlestream.data.image import Picture, read_image
 from singlestream.data.processor import Processor
@@ -144,14 +144,13 @@ def _asked(model: Model) -> _Asked:
         return _Asked(head, model.answers)
     if MATCHING in model.heads:
         return _Asked(MATCHING, _matches(model))
-    inputs, direction = model.config.model, READ.get(writing(model.heads), "")
-    meets = inputs.coattention if isinstance(inputs, TwoStreamConfig) else inputs.depth or direction
-    if direction == READ["prefix_lm"] and inputs.inputs.pruning.active:
+    config, direction = model.config.model, READ.get(writing(model.heads), "")
+    if direction == READ["prefix_lm"] and config.inputs.pruning.active:
         raise ConfigError(
             "explain reads what prefix_lm learned from left to right, as it writes, and then every image token stays: "
             "explain the model without pruning"
         )
-    if not meets:
+    if not config.meets and not direction:
         raise ConfigError(
             f"explain needs the head {WANTED} or {MATCHING!r}, or a layer that reads text and picture; this model has "
             f"{', '.join(model.heads) or 'no heads'}, and no such layer"

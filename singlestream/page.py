@@ -59,7 +59,7 @@ def make_notes(config: ModelSettings, answers: bool, examples: bool) -> list[str
     if answers and not examples:
         why = (
             "region features come without pictures to show them on"
-            if config.inputs.depth
+            if config.meets
             else "text and picture meet in no layer, so there is no attention"
         )
         notes.append(f"No examples: {why}. `singlestream explain` makes a page of one answer.")

@@ -11,7 +11,6 @@ import numpy as np
 from flax import nnx
 
 from singlestream.answers import Answered, Evaluation, by_kind
-from singlestream.config import TwoStreamConfig
 from singlestream.data.processor import Processor
 from singlestream.data.record import Record
 from singlestream.explain.instruments import explain
@@ -52,9 +51,7 @@ def make_examples(found: Evaluation, shown: Sequence[Answered]) -> list[Example]
     data = dataclasses.replace(model.processor.data, texts_per_row=1, examples_per_row=1, row_patches=0)
     processor = dataclasses.replace(model.processor, data=data)
     records = [found.source[each.record] for each in shown]
-    config = model.config.model
-    meets = config.coattention if isinstance(config, TwoStreamConfig) else config.depth
-    if not all(record.images for record in records) or not meets:
+    if not all(record.images for record in records) or not model.config.model.meets:
         return []  # region features alone: there is no picture to show; otherwise no attention between both
     look = _look_fn(model)
     return [_example(model, processor, each, r, look) for each, r in zip(shown, records, strict=True)]

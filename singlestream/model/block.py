@@ -221,7 +221,7 @@ class Block(Residual):
         Args:
             depth_rate: this layer's rate of stochastic depth.
             key: of the layer; None switches all noise off.
-            attention: called in place of the layer's own (`caching`, `pruning.run`).
+            attention: called in place of the layer's own (`caching`).
         """
         attention_key, keys = self._keys(key)
         branch, found = (attention or self.attention)(

@@ -11,6 +11,7 @@ from singlestream.model.directions import (
     check_direction,
     check_pooling,
     picture_reads_text,
+    reading_layers,
     reads_within,
     words_meet,
 )
@@ -219,6 +220,16 @@ class ModelConfig:
     def words_meet(self) -> bool:
         """Whether the first token of a text reads its words, also where there is no picture."""
         return words_meet(self)
+
+    @property
+    def meets(self) -> bool:
+        """Whether text and image meet in a layer."""
+        return self.depth > 0
+
+    @property
+    def words_read_image(self) -> bool:
+        """Whether there is a layer in which text tokens themselves read image tokens."""
+        return bool(reading_layers(self))
 
     @property
     def depth(self) -> int:

@@ -170,6 +170,16 @@ class TwoStreamConfig:
         return self.image_side
 
     @property
+    def meets(self) -> bool:
+        """Whether text and image meet in a layer."""
+        return self.coattention
+
+    @property
+    def words_read_image(self) -> bool:
+        """Whether there is a layer in which text tokens themselves read image tokens: where they meet, both ask."""
+        return self.coattention
+
+    @property
     def num_cross(self) -> int:
         return len(self.cross_after_text)
 

@@ -15,6 +15,7 @@ from singlestream.data.pipeline import train_iterator
 from singlestream.data.record import RegionFeatures
 from singlestream.evaluate import _has_pointing as points
 from singlestream.evaluate import evaluate
+from singlestream.page import make_notes
 from singlestream.train import loop
 from singlestream.train.build import build_run
 from singlestream.train.errors import Interrupted
@@ -91,6 +92,7 @@ def test_streams_that_do_not_meet_point_at_nothing(trained):
     assert points(model)
     model._config = dataclasses.replace(model.config, model=dataclasses.replace(model.config.model, coattention=False))
     assert not points(model)
+    assert "text and picture meet in no layer" in make_notes(model.config.model, answers=True, examples=False)[-1]
 
 
 @pytest.mark.parametrize("size", list(KINDS))

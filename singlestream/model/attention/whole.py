@@ -46,7 +46,13 @@ class Whole(nnx.Module):
         key: jax.Array | None = None,
         weights: bool = False,
     ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
-        return self.apply(scores(q, k, visibility), v, visibility, rate=rate, key=key, weights=weights)
+        return self.apply(self.score(scores, q, k, visibility), v, visibility, rate=rate, key=key, weights=weights)
+
+    def score(
+        self, scores: Scores, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"], visibility: Visibility
+    ) -> PerKey:
+        """What `apply` gets: the scores, unless a selection adds something of its own."""
+        return scores(q, k, visibility)
 
 
 class Softmax(Whole):

@@ -18,5 +18,7 @@ class Join(nnx.Module):
         self.activation = config.activation
         self.both = dense(config, 2 * config.width, config.width, rngs=rngs)
 
-    def __call__(self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]) -> tuple[Float[Array, "B K D"], dict]:
+    def __call__(
+        self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]
+    ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
         return ACTIVATIONS[self.activation](self.both(jnp.concatenate([text, image], axis=-1))), {}

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from singlestream.batch import Array
 from singlestream.model.block import dense
 from singlestream.model.config import ModelConfig
+from singlestream.model.heads import DECISIONS
 
 
 class Join(nnx.Module):
@@ -25,4 +26,4 @@ class Join(nnx.Module):
         self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]
     ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
         each = jnp.stack([self.text(text), self.image(image)], axis=2)
-        return each.mean(2), {"decisions": each}
+        return each.mean(2), {DECISIONS: each}

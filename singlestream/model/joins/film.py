@@ -21,6 +21,8 @@ class Join(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.modulate = dense(config, config.width, 2 * config.width, rngs=rngs)
 
-    def __call__(self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]) -> tuple[Float[Array, "B K D"], dict]:
+    def __call__(
+        self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]
+    ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
         change, shift = jnp.split(self.modulate(text), 2, axis=-1)
         return (1 + change) * image + shift, {}

@@ -16,5 +16,7 @@ class Join(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.text, self.image = (dense(config, config.width, config.width, rngs=rngs) for _ in range(2))
 
-    def __call__(self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]) -> tuple[Float[Array, "B K D"], dict]:
+    def __call__(
+        self, text: Float[Array, "B K D"], image: Float[Array, "B K D"]
+    ) -> tuple[Float[Array, "B K D"], dict[str, Array]]:
         return self.text(text) + self.image(image), {}

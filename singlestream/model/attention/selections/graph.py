@@ -89,22 +89,13 @@ class Selection(Softmax):
         """How strong the edges of a learned graph are, between these queries and keys."""
         return jax.nn.sigmoid(self._logits(q, k, visibility))
 
-    def __call__(
-        self,
-        scores: Scores,
-        q: Float[Array, "B H Q C"],
-        k: Float[Array, "B H K C"],
-        v: Float[Array, "B H K C"],
-        visibility: Visibility,
-        *,
-        rate: float = 0.0,
-        key: jax.Array | None = None,
-        weights: bool = False,
-    ) -> tuple[Float[Array, "B H Q C"], Float[Array, "B H Q K"] | None]:
+    def score(
+        self, scores: Scores, q: Float[Array, "B H Q C"], k: Float[Array, "B H K C"], visibility: Visibility
+    ) -> Float[Array, "B H Q K"]:
         found = scores(q, k, visibility)
         if self.graph in ("distance", "learned"):
             found += jax.nn.log_sigmoid(self._logits(q, k, visibility).astype(found.dtype))
-        return self.apply(found, v, visibility, rate=rate, key=key, weights=weights)
+        return found
 
     def see(
         self, scores: Float[Array, "B H Q K"], visibility: Visibility
