@@ -47,12 +47,12 @@ class Places:
 
 def objects_of_regions(objects: Float[np.ndarray, "M 4"], boxes: Float[np.ndarray, "N 4"]) -> Int32[np.ndarray, " N"]:
     """Of each region the object that it agrees with best, if it agrees enough (`MIN_OVERLAP`), else -1."""
-    found = overlap(objects, boxes)
+    found = iou(objects, boxes)
     return np.where(found.max(0) >= MIN_OVERLAP, found.argmax(0), -1).astype(np.int32)
 
 
-def overlap(one: Float[np.ndarray, "M 4"], other: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "M N"]:
-    """Intersection over union of boxes; 0 where both are empty."""
+def iou(one: Float[np.ndarray, "M 4"], other: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "M N"]:
+    """`model.boxes.iou` of each pair in numpy: data knows no jax."""
 
     def area(corners: np.ndarray) -> np.ndarray:
         return (corners[..., 2:] - corners[..., :2]).clip(0).prod(-1)

@@ -9,9 +9,10 @@ import pytest
 
 from singlestream.batch import ALL
 from singlestream.config import AttentionConfig, ConfigError, ModelConfig
-from singlestream.data.edges import Places, arc_edges, relation_edges
+from singlestream.data.edges import Places, arc_edges, iou, relation_edges
 from singlestream.data.pipeline import check_edges
 from singlestream.data.record import DataError, Record, RegionFeatures, Sentence
+from singlestream.model import boxes
 
 from .conftest import ToySource, toy_config
 
@@ -41,6 +42,7 @@ def pairs(edges):
 def test_a_patch_shows_the_object_that_covers_it_and_a_region_the_one_it_agrees_with():
     grid = np.full((6, 2), [2, 3], np.int32)
     assert Places(index=np.zeros(6, np.int32), grid=grid).objects(record()).tolist() == SHOWN
+    np.testing.assert_allclose(iou(BOXES, BOXES[::-1]), boxes.iou(BOXES[:, None], BOXES[::-1]), atol=1e-6)
     found = np.array([[0.68, 0.62, 1, 1], [0, 0, 0.3, 0.45], [0, 0, 0.28, 1], [0, 0, 1, 0.9]], np.float32)
     index = np.array([0, 0, 0, 1], np.int32)
     assert Places(index=index, boxes=found).objects(record()).tolist() == [2, -1, 0, 3]
