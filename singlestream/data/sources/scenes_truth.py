@@ -7,6 +7,8 @@ names something the numbers of the things it names. Whatever is ambiguous, false
 
 from __future__ import annotations
 
+import collections
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -57,6 +59,8 @@ def read(things: list[Seen], text: str) -> tuple[str, dict[tuple[int, int], froz
     """
     phrases = list(PHRASE.finditer(text))
     named = [_named(things, phrase) for phrase in phrases]
+    if not text.endswith("?"):
+        named = _hold(things, text, phrases, named)
     words = {
         (phrase.start() + word.start(), phrase.start() + word.end()): found
         for phrase, found in zip(phrases, named, strict=True)
@@ -64,7 +68,6 @@ def read(things: list[Seen], text: str) -> tuple[str, dict[tuple[int, int], froz
         if found
     }
     if not text.endswith("?"):
-        _hold(things, text, phrases, named)
         return "true", words
     for phrase, found in zip(phrases, named, strict=True):
         if text[: phrase.start()].endswith("the "):
@@ -95,7 +98,10 @@ def _answer(things: list[Seen], text: str, phrases: list[re.Match[str]], named: 
         return first.shape
     second = things[min(named[1])]
     if text.startswith("where is "):
-        return _direction(first, second)
+        place = _direction(first, second)
+        if place is None:
+            raise Untrue(f"{text!r} has no clear answer")
+        return place
     hold(text.startswith("is the "), f"{text!r} is no question of Scenes")
     asked = DIRECTIONS[text[phrases[0].end() : phrases[1].start()].removesuffix(" the ").strip()]
     offset = _offset(first, second)[int(asked in ("above", "below"))]
@@ -103,19 +109,46 @@ def _answer(things: list[Seen], text: str, phrases: list[re.Match[str]], named: 
     return "yes" if (offset < 0) == (asked in ("left", "above")) else "no"
 
 
-def _hold(things: list[Seen], text: str, phrases: list[re.Match[str]], named: list[frozenset[int]]) -> None:
-    """Holds a caption: each phrase means as many things as it says, and each relation holds."""
-    end = 0
-    for k, (phrase, found) in enumerate(zip(phrases, named, strict=True)):
+def _hold(
+    things: list[Seen], text: str, phrases: list[re.Match[str]], named: list[frozenset[int]]
+) -> list[frozenset[int]]:
+    """Holds a caption, and says what each phrase of it names.
+
+    Each thing may be told of once: phrases of the same words share the things that these words name, "two red rings" as
+    well as "a red ring above a red ring", and tell of all of them. They are shared out so that each relation holds, and
+    from left to right where that leaves a choice.
+    """
+    numbers, relations, end = [], [], 0
+    for k, phrase in enumerate(phrases):
         *between, number = text[end : phrase.start()].replace(",", " ").split() or [""]
-        hold(NUMBERS.get(number) == len(found), f"{number} {phrase.group()!r} in {text!r}: there are {len(found)}")
+        hold(number in NUMBERS, f"{number} {phrase.group()!r} in {text!r} says no number")
         relation = " ".join(between)
-        if relation not in ("", "and", "there is"):
-            hold(relation in DIRECTIONS and k > 0, f"{relation!r} in {text!r} relates nothing")
-            place = _direction(things[min(named[k - 1])], things[min(found)])
-            hold(place == DIRECTIONS[relation], f"{relation!r} in {text!r}: it is {place}")
+        related = relation not in ("", "and", "there is")
+        hold(not related or (relation in DIRECTIONS and k > 0), f"{relation!r} in {text!r} relates nothing")
+        numbers.append(NUMBERS[number])
+        relations.append(DIRECTIONS[relation] if related else None)
         end = phrase.end()
     hold(bool(phrases) and end == len(text), f"{text!r} says nothing, or more than it names")
+    alike = collections.defaultdict(list)
+    for k, phrase in enumerate(phrases):
+        alike[phrase["size"], phrase["colour"], NOUNS[phrase["noun"]]].append(k)
+    for places in alike.values():
+        told, there = sum(numbers[k] for k in places), len(named[places[0]])
+        hold(told == there, f"{phrases[places[0]].group()!r} in {text!r} tells of {told}: there are {there}")
+    across = sorted(range(len(things)), key=lambda i: round(things[i].box[0] + things[i].box[2], 6))
+    found = [[i for i in across if i in named[places[0]]] for places in alike.values()]
+    for orders in itertools.product(*map(itertools.permutations, found)):
+        shares = [frozenset[int]()] * len(phrases)
+        for places, order in zip(alike.values(), orders, strict=True):
+            left = iter(order)
+            for k in places:
+                shares[k] = frozenset(itertools.islice(left, numbers[k]))
+        if all(
+            relation is None or all(_direction(things[i], things[j]) == relation for i in first for j in second)
+            for relation, first, second in zip(relations[1:], shares, shares[1:], strict=False)
+        ):
+            return shares
+    raise Untrue(f"a relation in {text!r} does not hold")
 
 
 def _offset(a: Seen, b: Seen) -> tuple[float, float]:
@@ -124,10 +157,12 @@ def _offset(a: Seen, b: Seen) -> tuple[float, float]:
     return right, below
 
 
-def _direction(a: Seen, b: Seen) -> str:
+def _direction(a: Seen, b: Seen) -> str | None:
+    """Where `a` lies from `b`; None where that is not clear."""
     dx, dy = _offset(a, b)
     far, near = max(abs(dx), abs(dy)), min(abs(dx), abs(dy))
-    hold(far > 1.4 * near and far > 0.1, "no clear direction")
+    if far <= 1.4 * near or far <= 0.1:
+        return None
     if abs(dx) > abs(dy):
         return "right" if dx > 0 else "left"
     return "below" if dy > 0 else "above"
