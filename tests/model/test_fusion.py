@@ -23,7 +23,6 @@ from singlestream.model.pooling import mean_image
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.visibility import Visibility
 from tests.model.toy import CONFIG, HEADS, SPEC, random_batch, replace
-from tests.objectives.toy import check_slope, drawn
 
 SMALL = ModelConfig(width=8, num_layers=4, num_heads=1, mlp_dim=8, layers="scan")
 DOUBLE = replace(SMALL, dtype="float64")
@@ -259,15 +258,6 @@ def test_the_mean_of_a_picture_is_that_of_an_examples_own():
     x = states[0]
     expected = [x[:2].mean(0), x[:3].mean(0), x[3], np.zeros(8)]
     np.testing.assert_allclose(mean_image(states, batch.image, batch.examples)[0], expected, atol=1e-6)
-
-
-def test_the_gradient_is_that_of_differences():
-    """Of a late fusion with LSTM, CNN, channel gates and a gated join."""
-    late = {**FUSIONS["late"], "image_encoder": "cnn", "join": "gated", "channel_gate": 4}
-    with jax.enable_x64(True):
-        graph, params = drawn(replace(CONFIG, **late, layers="scan", dtype="float64"), {})
-        batch = random_batch(0)
-        check_slope(lambda params: jnp.sin(nnx.merge(graph, params)(batch).pooled).sum(), params)
 
 
 # ---- what goes together ----------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from singlestream.model.config import ModelConfig
 from singlestream.model.single_stream import SingleStream
 from tests.model.combination_checks import check_slope
 from tests.model.toy import CONFIG, SPEC, check_alone, padded_batch, random_batch, replace
+from tests.objectives.toy import check_slope as check_differences
 
 OLDER = {"text_encoder": "lstm", "text_layers": 1, "image_encoder": "cnn", "image_layers": 1}
 TRANSFORMERS = {"text_encoder": "transformer", "text_layers": 1, "image_encoder": "transformer", "image_layers": 1}
@@ -132,6 +133,24 @@ def test_everything_learns_beside_a_row_of_padding(name):
         return jax.grad(loss)(params)
 
     check_slope(gradients(params, make_batch(**empty)), config_of(name))
+
+
+ESTIMATES = ("hard", "gumbel", "sampled")  # these have the gradient of something else than their value
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ESTIMATES])
+def test_gradients_are_those_of_differences(name):
+    """Of every parameter together, through all of the model: layers, masks, gates and join."""
+    with jax.enable_x64(True):
+        graph, params = _drawn(config_of(name, dtype="float64"))
+        params = jax.tree.map(np.float64, params)
+        batch = random_batch(0)
+
+        def loss(params):
+            encoded = nnx.merge(graph, params)(batch)
+            return sum(jnp.sin(x).sum() for x in (encoded.text, encoded.image, encoded.pooled))
+
+        check_differences(loss, params)
 
 
 @pytest.mark.parametrize("dtype, layers", [("bfloat16", "scan"), ("float64", "unrolled")])
