@@ -16,6 +16,7 @@ from singlestream.batch import ALL, EXTRA, IMAGE, TEXT, BatchError
 from singlestream.model.attention import turns
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.module import Attention
+from singlestream.model.attention.relative.bias import BUCKETS
 from singlestream.model.attention.selections.graph import joined
 from singlestream.model.attention.selections.gumbel import gumbel
 from singlestream.model.attention.selections.hard import hard
@@ -24,6 +25,7 @@ from singlestream.model.attention.selections.topk import topk
 from singlestream.model.single_stream import SingleStream
 from singlestream.model.two_stream_config import TwoStreamConfig
 from singlestream.model.visibility import Visibility
+from tests.model.test_relative import t5_bucket
 from tests.model.test_two_stream import REGIONS, SHARED, WORDS, example
 from tests.model.test_two_stream import pack as two_stream_rows
 from tests.model.test_two_stream import toy_model as two_stream
@@ -68,13 +70,16 @@ def inputs(seed=0):
     return tuple(np.random.default_rng(seed).normal(size=(3, 2, LENGTH, HEADS, SIZE)))
 
 
-def loops(q, k, v, seen, weigh):
-    """Weights [B, H, Q, K] and what is read, by `weigh(row, head, query, keys, scores)` of the keys that are seen."""
+def loops(q, k, v, seen, weigh, extra=lambda *pair: 0.0):
+    """Weights [B, H, Q, K] and what is read, by `weigh(row, head, query, keys, scores)` of the keys that are seen.
+
+    To a score comes `extra(row, head, query, key)`.
+    """
     out, weights = np.zeros(q.shape), np.zeros((2, HEADS, LENGTH, LENGTH))
     for b, h, i in np.ndindex(2, HEADS, LENGTH):
         keys = np.flatnonzero(seen[b, i])
         if len(keys):
-            scores = np.array([q[b, i, h] @ k[b, j, h] for j in keys]) / np.sqrt(SIZE)
+            scores = np.array([q[b, i, h] @ k[b, j, h] / np.sqrt(SIZE) + extra(b, h, i, j) for j in keys])
             weights[b, h, i, keys] = weigh(b, h, i, keys, scores)
             out[b, i, h] = weights[b, h, i] @ v[b, :, h]
     return out, weights
@@ -157,6 +162,7 @@ DEFINITIONS = {
     "graph learned": ({"graph": "learned"}, by_learned_graph),
     "routed": ({"keep": 1.0, "block": 2}, None),
     "routed share": ({"keep": 0.4, "block": 3}, None),
+    "routed bias": ({"keep": 1.0, "block": 2, "relative": "bias"}, None),
 }
 SMOOTH = [name for name in DEFINITIONS if name.partition(" ")[0] not in ("hard", "gumbel", "sampled")]
 
@@ -165,8 +171,29 @@ def settings(name):
     return {"selection": name.partition(" ")[0], **DEFINITIONS[name][0]}
 
 
-def routed_loops(q, k, v, seen, keep, block):
-    """Blocks as lists of tokens; each reads itself and those whose coarse keys it likes best."""
+def by_distance(b, h, i, j, table):
+    """What `relative="bias"` adds to the score of two tokens; test_relative.py holds the buckets."""
+    one, other = ROWS[b][i], ROWS[b][j]
+    if one[2] == TEXT == other[2] and one[:2] == other[:2]:
+        return table[h, t5_bucket(other[3] - one[3])]
+    if one[2] == IMAGE == other[2] and (one[0], one[4][0]) == (other[0], other[4][0]):
+        down, right = (t5_bucket(other[4][axis] - one[4][axis]) for axis in (1, 2))
+        return table[h, BUCKETS + BUCKETS * down + right]
+    return table[h, BUCKETS + BUCKETS**2 + 3 * one[2] + other[2]]
+
+
+def routed_loops(q, k, v, seen, params, keep, block, relative="none"):
+    """Blocks as lists of tokens; each reads itself and those whose coarse keys it likes best.
+
+    A block's coarse query and key are means, and they stand where the first token of the block does.
+    """
+
+    def extra(b, h, i, j):
+        return 0.0 if relative == "none" else by_distance(b, h, i, j, params["relative"]["table"])
+
+    def coarse(b, h, mine, other):
+        return q[b, mine, h].mean(0) @ k[b, other, h].mean(0) / np.sqrt(SIZE) + extra(b, h, mine[0], other[0])
+
     out, weights = np.zeros(q.shape), np.zeros((2, HEADS, LENGTH, LENGTH))
     for b, row in enumerate(ROWS):
         groups = {}
@@ -177,15 +204,13 @@ def routed_loops(q, k, v, seen, keep, block):
             others = [c for c in cut if c is not mine and seen[b, mine[0], c[0]]]
             wanted = min(len(others), int(keep)) if keep >= 1 else math.ceil(keep * len(others))
             share = sum(
-                softmax(np.array([q[b, mine, h].mean(0) @ k[b, c, h].mean(0) for c in others]) / np.sqrt(SIZE))
-                if others
-                else np.zeros(0)
+                softmax(np.array([coarse(b, h, mine, other) for other in others])) if others else np.zeros(0)
                 for h in range(HEADS)
             )
             read = sum((c for c, best in zip(others, first_best(share, wanted), strict=True) if best), mine)
             allowed = np.zeros((LENGTH, LENGTH), bool)
             allowed[np.ix_(mine, read)] = True
-            some = loops(q, k, v, seen & allowed, lambda b, h, i, keys, scores: softmax(scores))
+            some = loops(q, k, v, seen & allowed, lambda b, h, i, keys, scores: softmax(scores), extra)
             out[b, mine], weights[b][:, mine] = some[0][b, mine], some[1][b][:, mine]
     return out, weights
 
@@ -209,7 +234,7 @@ def test_a_selection_is_its_definition(name):
         out, weights = run(params, q, k, v)
         seen, weigh = np.asarray(visibility().mask()), DEFINITIONS[name][1]
         if weigh is None:
-            expected = routed_loops(q, k, v, seen, **DEFINITIONS[name][0])
+            expected = routed_loops(q, k, v, seen, params, **DEFINITIONS[name][0])
         else:
             expected = loops(q, k, v, seen, lambda *given: weigh(*given, params, q, k))
         there = np.asarray(visibility().segments) > 0

@@ -45,8 +45,9 @@ class Selection(nnx.Module):
     The tokens of one segment, modality and part are cut into blocks of `block`, in their order (`make_blocks`), so that
     neither padding nor what is packed beside them moves a border. A block's coarse query and key are the means of its
     queries and keys; the model's own score of the two ranks the blocks, as by mean-pooled keys in Lu et al. 2025 (MoBA,
-    equations 5 and 6), here with the queries in blocks, too. Within the blocks that are read every visible key counts.
-    The choice has no gradient. Between two streams no block is a query's own.
+    equations 5 and 6), here with the queries in blocks, too; where distance counts, a block stands where its first
+    token does. Within the blocks that are read every visible key counts. The choice has no gradient. Between two
+    streams no block is a query's own.
 
     L tokens in blocks of S that read R blocks have L R S scores and (L / S)^2 coarse ones; the queries take turns.
     """
