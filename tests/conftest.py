@@ -21,6 +21,9 @@ QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_cou
 if jax.__version_info__ < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 
+# `pytest` alone leaves out the tests marked `slow`; `pytest tests`, or any path, -m or -k, runs all that it names.
+FAST = "SINGLESTREAM_FAST_TESTS"
+
 # Files that take longest, longest first: were one of them begun last, the other workers would wait for it.
 SLOW = (
     "test_recipes",
@@ -43,8 +46,19 @@ SLOW = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the slow files first: workers take files as they come (`--no-loadscope-reorder`)."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Decides whether tests marked `slow` run, once for all workers, who are not told how pytest was called."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        bare = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        chosen = config.option.markexpr or config.option.keyword
+        os.environ[FAST] = str(int(bare and not chosen))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is slow, and puts the slow files first: workers take files as they come."""
+    if os.environ[FAST] == "1":
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     place = {f"tests/{name}.py": i for i, name in enumerate(SLOW)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(SLOW)))
 

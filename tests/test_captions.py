@@ -25,7 +25,7 @@ from tests.train.toy import toy_config
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module", params=["prefix_lm", "caption"])
+@pytest.fixture(scope="module", params=["prefix_lm", pytest.param("caption", marks=pytest.mark.slow)])
 def run(request, one_device, tmp_path_factory):  # noqa: F811
     """Six steps on captions and questions, several texts a picture, by one stream and by an encoder-decoder."""
     base = tmp_path_factory.mktemp("captions")

@@ -146,6 +146,7 @@ def test_a_run_and_what_can_happen_to_it(scenes, tmp_path):  # noqa: F811
     assert "config.json is not the settings of a run" in complaint(train(file, workdir))
 
 
+@pytest.mark.slow
 def test_a_full_disk(scenes, tmp_path):  # noqa: F811
     """A limit on the size of files stands in for a disk that takes no more."""
     config = with_train(toy_config(scenes, num_steps=2), cache_dir="none")
@@ -242,6 +243,7 @@ def evaluated(trained: Path, run: Path) -> dict[str, bytes]:
     return content(run)
 
 
+@pytest.mark.slow
 def test_evaluation_on_a_full_disk(trained, tmp_path):
     """It takes metrics.json, but not predictions.jsonl: the old ones stay, both."""
     before = evaluated(trained, tmp_path / "run")

@@ -111,6 +111,7 @@ def test_every_metric_is_a_number_and_every_share_lies_in_its_interval(metrics):
     assert "locate/region_accuracy" in metrics
 
 
+@pytest.mark.slow
 def test_layer_and_head_are_chosen_on_validation_once(run, metrics):
     path = run / "eval" / "pointing.json"
     chosen = json.loads(path.read_text())
@@ -149,6 +150,7 @@ def test_texts_that_were_cut_are_counted(run, metrics, tmp_path):
     assert evaluate(tmp_path / "short", split="test")["text/truncated"] == cut > 0
 
 
+@pytest.mark.slow
 def test_mlm_and_itm_without_answers(tmp_path):
     """Pre-training has no answers: its objectives' metrics, no predictions; one text a row, the picture reads it."""
     config = toy_config(tmp_path / "scenes", model={"num_layers": 1}, num_steps=4)

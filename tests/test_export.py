@@ -141,6 +141,7 @@ def serve(folder: Path, place: Path, inputs: list[dict[str, np.ndarray]]) -> lis
     return [dict(np.load(path.with_name(f"{i}.out.npz"))) for i, path in enumerate(paths)]
 
 
+@pytest.mark.slow
 def test_a_service_without_the_package_gets_the_models_numbers(model, folder, tmp_path):
     given = list(batches(model))
     for found, batch in zip(serve(folder, tmp_path, [inputs_of(b) for b in given]), given, strict=True):
@@ -235,6 +236,7 @@ def agree(module: nnx.Module, batch: ss.Batch) -> None:
     close(jax.device_get(jax.jit(exported.call)(params, inputs_of(batch))), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", SINGLE.values(), ids=SINGLE)
 def test_other_single_streams(changes):
     config = toy.replace(toy.CONFIG, region_dim=6, **changes)
@@ -346,6 +348,7 @@ def test_mistakes_get_one_line(run, tmp_path, flags, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_and_a_folder_that_is_read_only(run, tmp_path):
     """Nothing is left, neither half a folder nor a file beside it."""
     flags = ("export", f"--workdir={run}", f"--output={tmp_path / 'place' / 'out'}")

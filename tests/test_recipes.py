@@ -33,6 +33,8 @@ from tests.test_configs import read
 from tests.train.conftest import scenes  # noqa: F401  (a fixture)
 from tests.train.toy import OPTIONS
 
+pytestmark = pytest.mark.slow
+
 SIZES = dict(width=16, num_layers=1, num_heads=2, mlp_dim=32, stem_width=4)
 STEPS = dict(
     num_steps=2,

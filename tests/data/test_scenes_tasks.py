@@ -261,6 +261,7 @@ def said(task: str, blocks: list) -> list:
     return [[text for text, _ in told] for block in made for told in block]
 
 
+@pytest.mark.slow
 def test_a_hypothesis_alone_gives_no_label_away(many):
     """A third is chance; of 4,000 hypotheses it varies by 0.008, and more where words were seen a few times only."""
     train, test = ([s for texts in said("entail", many[split]) for s in texts] for split in ("train", "test"))
@@ -296,6 +297,7 @@ def test_each_sentence_is_true_of_two_pairs_and_false_of_two(opened):
         assert set(kinds) == {"exist", "compare", "total"} and len(groups) > 1.2 * len(source)
 
 
+@pytest.mark.slow
 def test_an_answer_alone_is_chosen_by_chance(many):
     """A quarter is chance; of 2,000 questions it varies by 0.010."""
     train, test = (said("choose", many[split]) for split in ("train", "test"))

@@ -129,6 +129,7 @@ def test_the_report_says_what_it_leaves_out(hearing):
     assert "region features come without pictures" in make_notes(config, True, False)[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "count"), [("lxmert", 1), ("visualbert_nlvr", 2)])
 def test_published_models_of_regions(family, count, light, tmp_path):
     """Of two streams, whose regions have boxes and are shown on a picture; and without boxes, of two pictures."""
@@ -147,6 +148,7 @@ def test_published_models_of_regions(family, count, light, tmp_path):
         ss.explain_answer(model, "picture.png", TEXT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vilt_nlvr2", "visualbert"])
 def test_the_command_explains_published_models(family, tmp_path):
     """A pair of pictures, each beside a copy of the text; and regions without places."""

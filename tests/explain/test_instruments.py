@@ -68,7 +68,7 @@ def _holds(name, said, matrix):
     _close(said.words, matrix[:, :words, words : words + image.shape[1]] * own)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["one", *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_means_and_products_of_attention_by_loops(name):
     said, (attention, gradient) = everything(name)
     layers = _matrices(name, attention)

@@ -32,7 +32,7 @@ from tests.train.toy import stopped_at
 from .toy_unimodal import write_bert_model, write_vit_model
 from .toy_vilt import LENGTH, PATCH, SETTINGS, SIDE, WIDTH, write_vilt
 
-pytestmark = pytest.mark.usefixtures("one_device", "compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_device", "compiled_once")]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "colour", "is", "it", "?", "red", "blue"]
 ANSWERS = ["blue", "red"]
 

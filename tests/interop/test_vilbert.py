@@ -131,6 +131,7 @@ def check_case(layout: str, size: str, kind: str, precision: Precision) -> None:
     check_trained(module, plan, loss, f"vilbert_{layout}", f"{size}/{kind}", precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "size", "kind"), recipe.TRAINED)
 def test_gradients_are_the_authors(layout, size, kind):
     # As used, three layers compile for a minute; one shows what the optimised program rounds.
@@ -143,6 +144,7 @@ def test_outputs_in_float64(layout, size, kind):
         check_outputs(layout, size, kind, DOUBLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "size", "kind"), recipe.TRAINED)
 def test_training_in_float64(layout, size, kind):
     with DOUBLE.enabled():

@@ -118,6 +118,7 @@ def test_every_layer_and_head_is_the_authors(size, kind):
             check_outputs(size, kind, precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "kind"), recipe.TRAINED)
 def test_training_is_the_authors(size, kind):
     check_outputs(size, kind, SINGLE)

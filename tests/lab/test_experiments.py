@@ -8,6 +8,8 @@ import pytest
 from lab.c05_unequal_heads import own
 from lab.experiment import PARTS, find, load, passed
 
+pytestmark = pytest.mark.slow
+
 # What is broken, of each experiment.
 BROKEN = {
     1: {"product": "sum"},

@@ -78,6 +78,7 @@ def test_encoders_of_one_modality_read_within_it():
 # ---- what is not -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_pair_builds_and_is_traced():
     for row in ROWS:
         check_model(config_of(row))

@@ -285,6 +285,7 @@ def settings(direction, fusion, pooling, join, gate):
     return replace(CONFIG, direction=direction, pooling=pooling, join=join, channel_gate=gate, layers="scan", **more)
 
 
+@pytest.mark.slow
 def test_what_is_refused_names_two_keys_and_what_is_not_builds():
     """All combinations; of those that are not refused a set that covers all pairs of values is built and traced."""
     done = set()

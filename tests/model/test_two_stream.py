@@ -162,6 +162,7 @@ def _gradients(config: TwoStreamConfig, batch: Batch):
     return jax.jit(jax.value_and_grad(loss))(nnx.to_pure_dict(params))
 
 
+@pytest.mark.slow
 def test_ways_to_run_the_layers_agree():
     """The same parameters scanned, unrolled, rematerialised: outputs and gradients."""
     expected = _gradients(PAIRED, _batch())
@@ -169,6 +170,7 @@ def test_ways_to_run_the_layers_agree():
     jax.tree.map(lambda a, b: _close(a, b, 2e-4), found, expected)
 
 
+@pytest.mark.slow
 def test_fixed_layers_and_first_rows_get_no_gradient():
     after = dict(cross_after_image=(1, 2), fixed_layers=1, fixed_image_layers=1, fixed_first_rows=True)
     _, gradients = _gradients(dataclasses.replace(PAIRED, **after), _batch())

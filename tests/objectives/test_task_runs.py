@@ -24,7 +24,7 @@ from tests.test_configs import read
 from tests.train.conftest import evaluation_compiled_once, one_device, scenes  # noqa: F401  (fixtures)
 from tests.train.toy import toy_config
 
-pytestmark = pytest.mark.usefixtures("one_device", "evaluation_compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_device", "evaluation_compiled_once")]
 SMALL = dict(model={"num_layers": 1}, num_steps=2, eval_every=2, batch_size=4)
 
 

@@ -21,6 +21,8 @@ from singlestream.train.metrics import read_rows
 
 from .toy import config_file, toy_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -14,6 +14,8 @@ from singlestream.train import loop
 
 from .toy import toy_config
 
+pytestmark = pytest.mark.slow
+
 CLIPS = {"train_clips": 24, "validation_clips": 8, "test_clips": 4, "composition_clips": 4}
 
 

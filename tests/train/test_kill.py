@@ -11,12 +11,15 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from singlestream.train import checkpoint
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import read_rows
 
 from .toy import config_file, toy_config
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 RANDOM_KILLS = int(os.environ.get("SINGLESTREAM_KILLS", "0"))

@@ -139,6 +139,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(calm, tmp_path, at):
     assert_same_run(RunFolder.at(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_packed_rows_go_on_bit_for_bit(scenes, tmp_path):
     """Two pictures fill the budget of a row; the packer looked one example ahead when the run stopped."""
     steps = dict(num_steps=4, eval_every=4, checkpoint_every=4, log_every=1)
@@ -155,6 +156,7 @@ def test_packed_rows_go_on_bit_for_bit(scenes, tmp_path):
     assert read_events(parts.path).keys() == read_events(whole.path).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 5])
 def test_a_crashed_run_goes_on_bit_for_bit(calm, tmp_path, at):
     """Whatever happened after the last checkpoint is forgotten, its lines in metrics.jsonl too."""
@@ -165,6 +167,7 @@ def test_a_crashed_run_goes_on_bit_for_bit(calm, tmp_path, at):
     assert_same_run(RunFolder.at(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_a_longer_run_continues(calm, tmp_path):
     config, _, _ = calm
     short = with_train(config, num_steps=2, schedule="constant")
@@ -264,6 +267,7 @@ def test_texts_that_are_cut_are_told_before_the_first_step(scenes, tmp_path, mon
     )
 
 
+@pytest.mark.slow
 def test_profile_and_scan(scenes, tmp_path):
     config = toy_config(scenes, model={"layers": "scan"}, num_steps=3, profile=(1, 2), accumulate=1, optimizer="lion")
     loop.train(config, tmp_path)

@@ -26,6 +26,8 @@ from .test_two_stream_run import KINDS, SIZES
 from .toy import OPTIONS as OPTIONS_OF_DATA
 from .toy import power_cut, toy_config
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = {"mlm": 0.6, "itm": 1.0, "itc": 0.6, "wpa": 0.1, "mrm": 1.0, "distill": 0.4}
 ONE = MeshConfig(data=1)
 FAST = dict(schedule="constant", warmup_steps=0, learning_rate=3e-3)

@@ -8,10 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from singlestream.train import checkpoint
 
 from .test_cluster import ROOT, finish, losses, start
 from .toy import config_file, toy_config
+
+pytestmark = pytest.mark.slow
 
 
 def stop_after(flags: list[str], workdir: Path, count: int, number: signal.Signals) -> tuple[int, str, str]:

@@ -91,7 +91,11 @@ def one_device(run, batches, tmp_path_factory):
     return program, folder, four_steps(run, batches, folder, *program)[1]
 
 
-@pytest.mark.parametrize("mesh_config", MESHES[1:], ids=lambda m: f"{m.data}x{m.fsdp}x{m.tensor}")
+@pytest.mark.parametrize(
+    "mesh_config",
+    [*(pytest.param(mesh, marks=pytest.mark.slow) for mesh in MESHES[1:-1]), MESHES[-1]],
+    ids=lambda m: f"{m.data}x{m.fsdp}x{m.tensor}",
+)
 def test_same_curve_on_every_mesh_and_from_every_checkpoint(run, batches, one_device, mesh_config, tmp_path):
     """The mesh takes over the checkpoint of one device, and one device that of the mesh."""
     alone, folder, expected = one_device

@@ -30,6 +30,8 @@ from tests.interop.toy_vilt import write_vilt
 from .test_step import compiled, curve
 from .toy import stopped_at, toy_config
 
+pytestmark = pytest.mark.slow
+
 NAME = "distill_unimodal"
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 

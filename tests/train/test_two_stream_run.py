@@ -24,7 +24,7 @@ from singlestream.train.folder import RunFolder
 from .test_step import compiled, curve
 from .toy import stopped_at, toy_config
 
-pytestmark = pytest.mark.usefixtures("one_device", "compiled_once")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_device", "compiled_once")]
 SIZES = dict(width=16, num_heads=2, mlp_dim=32, image_width=16, image_heads=2, image_mlp_dim=32, region_dim=432)
 BOXES = np.array([[0, 0, 1, 1], [0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]], np.float32)
 # One layer of each sort: every layer more costs the tests seconds of compilation.
