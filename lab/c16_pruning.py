@@ -11,14 +11,15 @@ of the image tokens kept. Measured: the share of right answers (1/4 is a guess),
 there, and of those where the head of the second layer that points best (chosen on half, told on the other half) points
 at it. Dropped at random, the named thing would be there in 3/12 of the questions with 3 tokens kept.
 
-Refuted if: with 6 of 12 tokens `whole` answers more than 2 points less than with all, or keeps the named thing in less
-than 95%, or with 3 tokens in less than 50%, or `half` answers less than 95% with 6. What is right with one token beyond
+Refuted if: with 6 of 12 tokens `whole` answers more than 2 points less than with all, or points right in more than 5
+points less, or keeps the named thing in less than 95%, or with 3 tokens in less than 50%, or `half` answers less than
+95% with 6. What is right with one token beyond
 what is kept, and guesses for the rest, is told: the first layer may have read it before it went.
 
 Seen: as claimed, and further: every question is answered right with one token of twelve, for the named thing is always
 the one kept. That is an easy question, one word and one thing. Grounding does not fall, it rises: the second layer's
 best head points at the named thing in 0.31 of the questions with all tokens (0.21 to 0.42) and in 0.59 with three; with
-fewer tokens there are fewer to be wrong about.
+fewer tokens there are fewer to be wrong about. The bound on pointing was written after these runs.
 """
 
 from __future__ import annotations
@@ -86,13 +87,16 @@ def judge(results: Sequence[dict[str, Result]]) -> list[Check]:
     def of(arm: str, figure: str, tokens: int) -> list[float]:
         return [r[arm][figure][TOKENS.index(tokens)] for r in results]
 
-    lost = [a - b for a, b in zip(of("whole", "right", 12), of("whole", "right", 6), strict=True)]
+    def lost(figure: str) -> list[float]:
+        return [a - b for a, b in zip(of("whole", figure, 12), of("whole", figure, 6), strict=True)]
+
     # What is kept is answered, and of the rest one in four is guessed.
     explained = [kept + (1 - kept) / pairs.MARKS for kept in of("whole", "kept", 1)]
     beyond = [right - most for right, most in zip(of("whole", "right", 1), explained, strict=True)]
     return [
         Check("whole: answered right with 12 tokens", of("whole", "right", 12), least=0.95),
-        Check("whole: lost with 6", lost, most=0.02),
+        Check("whole: right answers lost with 6", lost("right"), most=0.02),
+        Check("whole: right pointing lost with 6", lost("pointing"), most=0.05),
         Check("whole: the named thing is kept with 6", of("whole", "kept", 6), least=0.95),
         Check("whole: the named thing is kept with 3", of("whole", "kept", 3), least=0.5),
         Check("whole: right with 1 token beyond what it kept", beyond),

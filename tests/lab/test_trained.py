@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import re
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from lab import c16_pruning, c20_hops, c21_streams, c22_fusion, c23_alignment, pairs, report, rows, small
+from lab import (
+    c16_pruning,
+    c20_hops,
+    c21_streams,
+    c22_fusion,
+    c23_alignment,
+    c24_both_ways,
+    pairs,
+    report,
+    rows,
+    small,
+)
 from lab.experiment import find, load, passed
 
 RUNS = rows.read(Path(__file__).with_name("trained.jsonl"))  # of the page: runs/lab.jsonl, kept
@@ -67,8 +80,9 @@ def cut(arm, result):
 
 
 def unlearned(arm, result):
-    """The spotlight before it is trained."""
-    return {"pointing": result["start"]}
+    """The spotlight of a model that was not trained."""
+    config, (way, kind, _) = c24_both_ways.config_of(arm), c24_both_ways.ASKING[arm]
+    return {"pointing": small.pointing(start(config), config, kind)[way]}
 
 
 BREAKS = {16: random_tokens, 20: all_ways, 21: wider, 22: multiplied, 23: cut, 24: unlearned}
@@ -88,6 +102,34 @@ def test_the_page_shows_these_runs(number):
     experiment = load(number)
     lines = report.rows(experiment, experiment.module.judge(results(number)))[1:]
     assert "\n".join(lines) in PAGE.read_text(encoding="utf-8")
+
+
+CELL = re.compile(r"\| \d+ \| (.+) \| (\S+) \| (\S+) to (\S+) \| (.*) \| (pass|FAIL|) \|")
+
+
+@pytest.mark.parametrize("number", find())
+def test_the_page_says_what_the_file_says_and_its_numbers(number):
+    """Claim, parts, and verdicts that follow from what was measured and what was wanted."""
+    experiment = load(number)
+    (section,) = re.findall(rf"^## {number}\. .*?(?=^## \d|\Z)", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    assert section.startswith(f"## {number}. {experiment.claim.rstrip('.')}\n")
+    for name, text in experiment.parts.items():
+        assert f"**{name}:** {text}\n" in section
+    verdicts = []
+    for _, median, smallest, largest, wanted, verdict in CELL.findall(section):
+        low, middle, high = float(smallest), float(median), float(largest)
+        assert low <= middle <= high
+        least, most = (
+            float(found[1]) if (found := re.search(rf"{word} (\S+?)(?:,|$)", wanted)) else bound
+            for word, bound in (("at least", -math.inf), ("at most", math.inf))
+        )
+        assert bool(verdict) == bool(wanted)
+        if verdict == "pass":
+            assert least <= low and high <= most
+        verdicts.append(verdict)
+    assert any(verdicts)
+    assert f"**{'FAIL' if 'FAIL' in verdicts else 'pass'}**\n" in section
+    assert all((PAGE.parent / image).is_file() for image in re.findall(r"!\[.*?\]\((\S+?)\)", section))
 
 
 def the_answer(kind, things, words, types):
