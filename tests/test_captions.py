@@ -60,6 +60,7 @@ def test_eval_writes_and_judges_a_caption_for_every_picture(run, model, monkeypa
     assert again == [line["caption"] for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["caption"], indirect=True)
 def test_the_program_searches_as_its_flags_say(run, model):
     chosen = {"top_p": 0.8, "temperature": 2.0, "seed": 3}

@@ -122,6 +122,7 @@ def test_wrong_config_file(tmp_path, code, message):
     assert complaint(train(f"--config={path}", f"--workdir={tmp_path / 'run'}")) == message.format(path=path)
 
 
+@pytest.mark.slow
 def test_a_run_and_what_can_happen_to_it(scenes, tmp_path):  # noqa: F811
     """One run, then in its folder: another config, a damaged checkpoint, a folder that is not a run's."""
     config = toy_config(scenes, model={"num_layers": 1}, num_steps=2, eval_every=2, log_every=1)

@@ -201,6 +201,7 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_program_needs_the_folder_alone_and_ends_with_one_line_of_json(run, metrics, tmp_path):
     """The run and its data were moved: `--data_dir` says where to. With `--report` it makes the page, too."""
     moved, data = tmp_path / "moved", tmp_path / "data"

@@ -98,6 +98,7 @@ def test_a_split_without_answers_gives_the_file_for_the_server(run):
     assert not (run / "eval/validation/submission.json").exists()
 
 
+@pytest.mark.slow
 def test_gqa_counts_an_answer_as_right_or_wrong(tmp_path):
     run = trained("gqa", write_gqa(tmp_path))
     metrics = evaluate(run, split="test_dev")

@@ -72,6 +72,7 @@ def _every_pair(model, source):
     return np.asarray(logits[:, 0, 1] - logits[:, 0, 0]).reshape(len(records), -1).T, [i for i, _ in texts]
 
 
+@pytest.mark.slow
 def test_a_full_shortlist_is_every_pair(run):
     model = ss.load(run)
     found = evaluate(run, split="validation", shortlist=99)
@@ -90,6 +91,7 @@ def test_a_full_shortlist_is_every_pair(run):
     assert few["retrieve/itc/image/r1"] == found["retrieve/itc/image/r1"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(run, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "RECORDS", 3)
     monkeypatch.setattr(retrieval, "PAIRS", 20)
@@ -118,6 +120,7 @@ def test_a_run_that_was_stopped_goes_on(run, tmp_path, monkeypatch):
     assert all((tmp_path / "stopped" / name).stat().st_mtime_ns > time for name, time in after.items())
 
 
+@pytest.mark.slow
 def test_a_run_without_both_heads_is_refused(run, tmp_path):
     model = ss.load(run)
     del model.module.heads["itm"]

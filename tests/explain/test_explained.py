@@ -200,6 +200,7 @@ def test_published_matching_keeps_its_own_order():
             assert explained._asked(known).answers[0] == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "direction", "changes"),
     [("prefix_lm", "causal", {}), ("caption", "decoder", {"decoder_layers": 3}), ("itc", None, {})],

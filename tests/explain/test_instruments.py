@@ -99,7 +99,7 @@ def test_chefer_in_one_stream_by_a_loop():
     _holds("one", said["chefer"], relevance)
 
 
-@pytest.mark.parametrize("name", ["shared", "paired"])
+@pytest.mark.parametrize("name", ["shared", pytest.param("paired", marks=pytest.mark.slow)])
 def test_chefer_in_two_streams_by_loops(name):
     """Row by row, with the rules as the paper writes them (R_ss, R_sq; equations 6 to 11)."""
     said, (attention, gradient) = everything(name)

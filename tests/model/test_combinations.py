@@ -113,6 +113,7 @@ def test_two_streams_take_what_a_stream_of_regions_takes():
         assert refusal_of_two(dict(pair)) == refusal(dict(pair) | OF_REGIONS)
 
 
+@pytest.mark.slow
 def test_two_streams_build_and_are_traced():
     batch = batch_for(config_of(OF_REGIONS))
     for row in few(cover(OF_TWO, refusal_of_two)):

@@ -69,6 +69,7 @@ def _regions_batch():
     )
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_differences():
     """In float64, along a random direction, which leaves the temperature of `itc` where it is: `distill` has it in its
     targets, too, and these are held fixed. So is the transport of `wpa`, which has a test of its own.

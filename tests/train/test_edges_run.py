@@ -83,6 +83,7 @@ def test_things_in_a_relation_see_each_other_and_others_do_not(tmp_path, rows):
     assert min(counts.values()) > 10
 
 
+@pytest.mark.slow
 def test_a_run_trains_along_edges_and_is_evaluated(tmp_path):
     loop.train(config_of(tmp_path, "packed"), tmp_path / "run")
     assert np.isfinite(evaluate(tmp_path / "run", split="test")["vqa/loss"])

@@ -188,6 +188,7 @@ def test_first_step_that_is_not_finite(scenes, tmp_path):
     assert checkpoint.steps(tmp_path / "checkpoints") == [1]
 
 
+@pytest.mark.slow
 def test_start_from_another_run(calm, scenes, tmp_path, capsys):
     """Of one picture an example, for two of them: the second starts as the first."""
     config, folder, _ = calm
