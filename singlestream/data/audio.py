@@ -13,7 +13,7 @@ from jaxtyping import Float
 from singlestream.config import DataConfig, ModelConfig
 from singlestream.data.record import DataError, Record
 
-FLOOR = 1e-4  # power that is silence, beside 0.25 of the loudest tone
+FLOOR = 1e-4  # power that is next to silence, beside 0.25 of the loudest tone
 
 # What people hand over for one sound: a file .wav, or samples in [-1, 1].
 Sound = str | os.PathLike[str] | np.ndarray
@@ -68,14 +68,15 @@ def mel_filters(bands: int, size: int, rate: int) -> Float[np.ndarray, "bands bi
 
 
 def log_mel(sound: Float[np.ndarray, " S"], *, rate: int, hop: int, bands: int) -> Float[np.ndarray, "M bands"]:
-    """log10 of the power in each band, + 3, one column for every `hop` samples (a last part of one is left out).
+    """log10(1 + power / 1e-4) of each band, 0 where it is silent: one column for every `hop` samples.
 
-    Column m is about the samples from m * hop to (m + 1) * hop: a Hann window of twice that around their middle.
+    A last part of one is left out. Column m is about the samples from m * hop to (m + 1) * hop: a Hann window of twice
+    that around their middle.
     """
     transform, filters = _transform(rate, hop), _filters(bands, 2 * hop, rate)
     columns = len(sound) // hop
     power = transform.spectrogram(sound, p0=0, p1=columns, k_offset=hop // 2) if columns else np.zeros((hop + 1, 0))
-    return (np.log10(filters @ power + FLOOR) + 3).T.astype(np.float32)
+    return np.log10(1 + filters @ power / FLOOR).T.astype(np.float32)
 
 
 @functools.cache

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from singlestream.batch import Array, Audio
 from singlestream.model.block import compute_dtype, dense
 from singlestream.model.config import ModelConfig
-from singlestream.model.positions.text_sinusoidal import sinusoidal
+from singlestream.model.positions.image_video import frame_time
 
 
 class AudioEmbed(nnx.Module):
     """A projection of each window of the log-mel spectrogram (Gong et al. 2021, AST, section 2.1) + its time.
 
-    Time is counted in frames of the video, by the same sines and cosines as `positions/image_video.py`, so that what
+    Time is counted in frames of the video, by `frame_time` of `positions/image_video.py`, so that what
     is seen and what is heard at one moment get one vector. The projection's bias tells the modality.
     """
 
@@ -27,6 +27,5 @@ class AudioEmbed(nnx.Module):
         dtype = compute_dtype(self.config)
         # The middle of a window; that of frame i is i.
         frames = (jnp.asarray(audio.time) + 0.5) / self.config.audio_per_frame - 0.5
-        return self.stem(jnp.asarray(audio.features).astype(dtype)) + sinusoidal(frames, self.config.width).astype(
-            dtype
-        )
+        time = frame_time(frames, self.config.width).astype(dtype)
+        return self.stem(jnp.asarray(audio.features).astype(dtype)) + time

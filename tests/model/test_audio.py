@@ -8,7 +8,7 @@ import pytest
 
 from singlestream.batch import AUDIO, IMAGE, TEXT, Audio, BatchError, make_batch, without_audio, without_image
 from singlestream.model.attention.config import AttentionConfig
-from singlestream.model.positions.text_sinusoidal import sinusoidal
+from singlestream.model.positions.image_video import frame_time
 from singlestream.model.visibility import Visibility
 from tests.model.toy import CONFIG, random_batch, replace, room, run, toy_model
 
@@ -103,15 +103,15 @@ def test_a_moment_has_one_time_in_video_and_audio():
     batch = heard(0)
     silent = dataclasses.replace(batch.audio, features=batch.audio.features * 0)
     time = np.asarray(embed.audio(silent)) - np.asarray(embed.audio.stem.bias)
-    np.testing.assert_allclose(time[0], sinusoidal(np.arange(4.0), HEARS.width), atol=1e-6)
+    np.testing.assert_allclose(time[0], frame_time(np.arange(4.0), HEARS.width), atol=1e-6)
     finer = toy_model(HEARS).embed
     first = np.asarray(finer.audio(silent)) - np.asarray(finer.audio.stem.bias)
-    np.testing.assert_allclose(first[0, :2], sinusoidal(np.array([-0.25, 0.25]), HEARS.width), atol=1e-6)
+    np.testing.assert_allclose(first[0, :2], frame_time(np.array([-0.25, 0.25]), HEARS.width), atol=1e-6)
     late = dataclasses.replace(batch.image, index=batch.image.index * 0 + 2)
     moved = np.asarray(embed.image.position(late)) - np.asarray(
         embed.image.position(dataclasses.replace(late, index=late.index * 0))
     )
-    expected = sinusoidal(np.array(2.0), HEARS.width) - sinusoidal(np.array(0.0), HEARS.width)
+    expected = frame_time(np.array(2.0), HEARS.width) - frame_time(np.array(0.0), HEARS.width)
     np.testing.assert_allclose(moved[0], np.broadcast_to(expected, moved[0].shape), atol=1e-5)
 
 

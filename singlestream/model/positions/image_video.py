@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 
 from singlestream.batch import Array, Patches
 from singlestream.model.positions import image_learned
 from singlestream.model.positions.text_sinusoidal import sinusoidal
+
+# Not the 10,000 of texts: of a clip's few frames most of those waves would tell next to nothing apart, and what changes
+# from frame to frame would be lost beside what a patch shows.
+BASE = 100.0
+
+
+def frame_time(frames: Float[Array, "*S"] | Int32[Array, "*S"], width: int) -> Float[Array, "*S D"]:
+    """What tells a moment of a clip, counted in frames."""
+    return sinusoidal(frames, width, BASE)
 
 
 class Position(image_learned.Position):
@@ -17,4 +26,4 @@ class Position(image_learned.Position):
 
     def __call__(self, image: Patches) -> Float[Array, "B N D"]:
         space = super().__call__(image)
-        return space + sinusoidal(image.index, space.shape[-1]).astype(space.dtype)
+        return space + frame_time(image.index, space.shape[-1]).astype(space.dtype)

@@ -13,10 +13,12 @@ from singlestream.batch import Array, Text
 from singlestream.model.config import ModelConfig
 
 
-def sinusoidal(positions: Float[Array, "*S"] | Int32[Array, "*S"], width: int) -> Float[Array, "*S D"]:
-    """Sines and cosines of geometric frequencies: sines first, then cosines."""
+def sinusoidal(
+    positions: Float[Array, "*S"] | Int32[Array, "*S"], width: int, base: float = 10_000.0
+) -> Float[Array, "*S D"]:
+    """Sines and cosines of geometric frequencies, from 1 to 1 / `base`: sines first, then cosines."""
     half = width // 2
-    rates = jnp.exp(-math.log(10_000.0) * jnp.arange(half, dtype=jnp.float32) / half)
+    rates = jnp.exp(-math.log(base) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[..., None].astype(jnp.float32) * rates
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return jnp.pad(waves, [(0, 0)] * (waves.ndim - 1) + [(0, width - 2 * half)])
