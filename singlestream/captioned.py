@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flax import nnx
 
@@ -20,11 +20,11 @@ FILE = "captions.jsonl"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """A record's caption; `true` says whether it holds of the picture, None where nobody can tell."""
+    """A record's caption, and what its source says of it (`true`, say), {} where it cannot tell."""
 
     record: Record
     caption: Caption
-    true: bool | None = None
+    verdicts: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
     @property
     def references(self) -> list[str]:
@@ -41,9 +41,7 @@ class Captioned:
         }
         if self.record.files:
             values["files"] = self.record.files
-        if self.true is not None:
-            values["true"] = self.true
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values | dict(self.verdicts), ensure_ascii=False)
 
 
 def write_captions(model: Model, source: Source, search: Search | None = None) -> list[Captioned]:
@@ -59,8 +57,8 @@ def write_captions(model: Model, source: Source, search: Search | None = None) -
         rows = [processor.row([(record, record.texts[:1])]) for record in records]
         rows += [processor.row([])] * (MAX_ROWS - len(rows))  # one size of a batch, one program
         for record, caption in zip(records, writer(model.params, processor.batch(rows)), strict=False):
-            true = judge(record, caption.text) if judge else None
-            found.append(Captioned(record=record, caption=caption, true=true))
+            verdicts = judge(record, caption.text) if judge else {}
+            found.append(Captioned(record=record, caption=caption, verdicts=verdicts))
     return found
 
 
@@ -71,14 +69,13 @@ def unscored(captioned: Sequence[Captioned]) -> str:
 
 
 def summarise_captions(captioned: Sequence[Captioned]) -> Metrics:
-    """`caption/count`; where the source can tell, `caption/true` with its interval; `caption/cider` and the like.
+    """`caption/count`; what the source tells, as `caption/true`, each with its interval; `caption/cider` and the like.
 
     The latter (see `caption_scores`) where nothing that `unscored` names stands against it.
     """
     metrics: Metrics = {"caption/count": len(captioned)}
-    told = [float(each.true) for each in captioned if each.true is not None]
-    if told:
-        put_share(metrics, "caption/true", told)
+    for name in dict.fromkeys(name for each in captioned for name in each.verdicts):
+        put_share(metrics, f"caption/{name}", [float(each.verdicts[name]) for each in captioned])
     if not unscored(captioned):
         scores = caption_scores([each.caption.text for each in captioned], [each.references for each in captioned])
         metrics |= {f"caption/{name}": value for name, value in scores.items()}

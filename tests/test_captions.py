@@ -54,7 +54,9 @@ def test_eval_writes_and_judges_a_caption_for_every_picture(run, model, monkeypa
     assert [line["id"] for line in lines] == [source[i].id for i in range(len(source))]
     assert metrics["caption/count"] == len(source)
     assert metrics["caption/true"] == np.mean([line["true"] for line in lines])
-    assert [line["true"] for line in lines] == [source.judge(source[i], lines[i]["caption"]) for i in range(len(lines))]
+    for i, line in enumerate(lines):
+        assert source.judge(source[i], line["caption"]) == {name: line[name] for name in ("true", "complete")}
+    assert metrics["caption/complete"] == np.mean([line["complete"] for line in lines])
     assert {reference for line in lines for reference in line["references"]} > set()
     again = [each.caption.text for each in write_captions(model, source)]
     assert again == [line["caption"] for line in lines]
@@ -121,10 +123,11 @@ def test_a_true_caption_is_told_from_a_false_one(model):
     record = source[0]
     for text in record.texts:
         if not text.answer:
-            assert source.judge(record, text.text)
-            assert not source.judge(record, f"{text.text} and five large things")
-    for nonsense in ("", "a", "and", "left of", "the the", "a small", "is there a ring ?", "there is a"):
-        assert not source.judge(record, nonsense)
+            assert source.judge(record, text.text) == {"true": True, "complete": text.kind == "complete"}
+            assert not any(source.judge(record, f"{text.text} and five large things").values())
+    nonsense = ("", "a", "and", "left of", "the the", "a small", "there is a")
+    for text in (*nonsense, "is there a ring ?", "is it?", "red?", "?", "where is the red ring?"):
+        assert not any(source.judge(record, text).values())
 
 
 def test_mistakes_are_named():

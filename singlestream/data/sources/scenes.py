@@ -35,7 +35,7 @@ from singlestream.data.sources.scenes_language import Said
 from singlestream.data.sources.scenes_questions import Balance, ask
 from singlestream.data.sources.scenes_retell import left_to_right, retell
 from singlestream.data.sources.scenes_tasks import TASKS, TaskSource
-from singlestream.data.sources.scenes_truth import Untrue, read, seen
+from singlestream.data.sources.scenes_truth import Untrue, hold, read, seen
 from singlestream.data.sources.scenes_world import (
     CANVAS,
     COLOURS,
@@ -222,12 +222,15 @@ class ScenesSource:
             relations=np.array(relations(_scene(things)), np.int32).reshape(-1, 2),
         )
 
-    def judge(self, record: Record, text: str) -> bool:
-        """Whether a caption is true of a record's picture, in every word."""
+    def judge(self, record: Record, text: str) -> dict[str, bool]:
+        """Whether a caption is `true` of a record's picture in every word, and `complete`: true, and of every thing."""
+        things = seen(record, self.region_classes)
         try:
-            return read(seen(record, self.region_classes), text)[0] == "true"
+            hold(not text.endswith("?"), f"{text!r} is a question")
+            told = frozenset().union(*read(things, text)[1].values())
         except Untrue:
-            return False
+            return {"true": False, "complete": False}
+        return {"true": True, "complete": len(told) == len(things)}
 
     def texts(self, i: int) -> tuple[Sentence, ...]:
         """The texts of record i, its picture left alone."""

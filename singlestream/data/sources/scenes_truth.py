@@ -22,7 +22,11 @@ for _shape in ("circle", "square", "triangle", "cross", "ring", "diamond"):
 PHRASE = re.compile(
     rf"(?:\b(?P<size>small|large) )?(?:\b(?P<colour>{'|'.join(COLOURS)}) )?\b(?P<noun>{'|'.join(NOUNS)})\b"
 )
+ONE = ("thing", *dict.fromkeys(shape for shape in NOUNS.values() if shape))  # nouns of one thing
 NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+# Two things lie clearly apart from an eighth of the picture on, and more in one direction than in another where that is
+# one and a half times as far; less than a hundredth of a pixel is for the rounding of boxes.
+CLEAR, DOMINANT = 1 / 8 - 1e-4, 1.5 - 1e-4
 DIRECTIONS = {"left of": "left", "right of": "right", "above": "above", "below": "below"}
 
 
@@ -104,9 +108,9 @@ def _answer(things: list[Seen], text: str, phrases: list[re.Match[str]], named: 
         return place
     hold(text.startswith("is the "), f"{text!r} is no question of Scenes")
     asked = DIRECTIONS[text[phrases[0].end() : phrases[1].start()].removesuffix(" the ").strip()]
-    offset = _offset(first, second)[int(asked in ("above", "below"))]
-    hold(abs(offset) > 0.1, f"{text!r} is hard to tell")
-    return "yes" if (offset < 0) == (asked in ("left", "above")) else "no"
+    answers = {"yes": _lies(first, asked, second), "no": _lies(second, asked, first)}
+    hold(any(answers.values()), f"{text!r} is hard to tell")
+    return "yes" if answers["yes"] else "no"
 
 
 def _hold(
@@ -114,17 +118,19 @@ def _hold(
 ) -> list[frozenset[int]]:
     """Holds a caption, and says what each phrase of it names.
 
-    Each thing may be told of once: phrases of the same words share the things that these words name, "two red rings" as
-    well as "a red ring above a red ring", and tell of all of them. They are shared out so that each relation holds, and
-    from left to right where that leaves a choice.
+    Phrases of the same words share the things that these words name, "two red rings" as well as "a red ring above a red
+    ring", and tell of all of them: "a red ring" is not true where there are two. No thing is told of twice. They are
+    shared out so that each relation holds, and from left to right where that leaves a choice. A relation holds where
+    the question for it, "is the red ring left of the blue square?", would be answered with yes.
     """
     numbers, relations, end = [], [], 0
     for k, phrase in enumerate(phrases):
         *between, number = text[end : phrase.start()].replace(",", " ").split() or [""]
         hold(number in NUMBERS, f"{number} {phrase.group()!r} in {text!r} says no number")
+        hold((phrase["noun"] in ONE) == (NUMBERS[number] == 1), f"{number} {phrase.group()!r} in {text!r} do not agree")
         relation = " ".join(between)
-        related = relation not in ("", "and", "there is")
-        hold(not related or (relation in DIRECTIONS and k > 0), f"{relation!r} in {text!r} relates nothing")
+        related = relation in DIRECTIONS and k > 0
+        hold(related or relation in (("", "and") if k else ("", "there is")), f"{relation!r} in {text!r} joins nothing")
         numbers.append(NUMBERS[number])
         relations.append(DIRECTIONS[relation] if related else None)
         end = phrase.end()
@@ -143,12 +149,12 @@ def _hold(
             left = iter(order)
             for k in places:
                 shares[k] = frozenset(itertools.islice(left, numbers[k]))
-        if all(
-            relation is None or all(_direction(things[i], things[j]) == relation for i in first for j in second)
+        if len(frozenset().union(*shares)) == sum(numbers) and all(
+            relation is None or all(_lies(things[i], relation, things[j]) for i in first for j in second)
             for relation, first, second in zip(relations[1:], shares, shares[1:], strict=False)
         ):
             return shares
-    raise Untrue(f"a relation in {text!r} does not hold")
+    raise Untrue(f"{text!r} tells of a thing twice, or a relation in it does not hold")
 
 
 def _offset(a: Seen, b: Seen) -> tuple[float, float]:
@@ -157,11 +163,17 @@ def _offset(a: Seen, b: Seen) -> tuple[float, float]:
     return right, below
 
 
+def _lies(a: Seen, direction: str, b: Seen) -> bool:
+    """Whether `a` lies clearly left of `b`, say; it may lie above it as well."""
+    offset = _offset(a, b)[int(direction in ("above", "below"))]
+    return (-offset if direction in ("left", "above") else offset) >= CLEAR
+
+
 def _direction(a: Seen, b: Seen) -> str | None:
-    """Where `a` lies from `b`; None where that is not clear."""
+    """Where `a` lies from `b`, more than in any other direction; None where that is not clear."""
     dx, dy = _offset(a, b)
     far, near = max(abs(dx), abs(dy)), min(abs(dx), abs(dy))
-    if far <= 1.4 * near or far <= 0.1:
+    if far < CLEAR or far < DOMINANT * near:
         return None
     if abs(dx) > abs(dy):
         return "right" if dx > 0 else "left"
