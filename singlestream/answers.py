@@ -93,6 +93,7 @@ class Pointing:
     """The layer and head that point best, every head's score, and on which checkpoint and split that was found."""
 
     step: int
+    weights: int  # `fingerprint.digest` of the checkpoint's
     split: str
     layer: int  # counted from 0
     head: int

@@ -49,6 +49,7 @@ from singlestream.retrieval import retrieve
 from singlestream.train.build import validation_split
 from singlestream.train.checkpoint import restore_tree
 from singlestream.train.errors import FolderError
+from singlestream.train.fingerprint import digest
 from singlestream.train.folder import RunFolder, make_writable, write_together
 from singlestream.train.metrics import Totals
 from singlestream.train.step import make_eval_step
@@ -293,13 +294,13 @@ def _count_hits(model: Model, source: Source, count: CountFn) -> PointingCounts:
 
 def _choose_head(model: Model, folder: RunFolder, count: CountFn) -> Pointing:
     """The layer and head that point best on the validation split; kept in `eval/pointing.json` for its checkpoint."""
-    path = folder.path / "eval" / "pointing.json"
+    path, weights = folder.path / "eval" / "pointing.json", digest(model.params)
     if path.is_file():
         try:
             kept = Pointing(**folder.read_json(path))
         except (TypeError, FolderError):
             kept = None  # not ours, or of another version: it is made anew
-        if kept is not None and kept.step == model.step:
+        if kept is not None and (kept.step, kept.weights) == (model.step, weights):
             return kept
     split = validation_split(model.config)
     if not split:
@@ -307,7 +308,9 @@ def _choose_head(model: Model, folder: RunFolder, count: CountFn) -> Pointing:
     counts = _count_hits(model, open_split(model.config.data, split), count)
     layer, head = np.unravel_index(np.argmax(counts.hits), counts.hits.shape)
     shares = np.asarray(counts.hits) / max(float(counts.words), 1)
-    chosen = Pointing(step=model.step, split=split, layer=int(layer), head=int(head), by_head=shares.tolist())
+    chosen = Pointing(
+        step=model.step, weights=weights, split=split, layer=int(layer), head=int(head), by_head=shares.tolist()
+    )
     with folder.writing():
         folder.write_json(path, dataclasses.asdict(chosen))
     return chosen

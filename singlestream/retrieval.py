@@ -28,6 +28,7 @@ from singlestream.gallery import MAX_ROWS, Arrays, Gallery, Queries, embed, kept
 from singlestream.objectives.itm import MATCH, MISMATCH
 from singlestream.predict import Model
 from singlestream.ranking import first_stage, recall, reranked
+from singlestream.train.fingerprint import digest
 from singlestream.train.folder import write_atomic
 
 HEADS = ("itc_text", "itc_image", "itm")
@@ -123,7 +124,9 @@ def _row(processor: Processor, queries: Queries, gallery: Gallery, image: int, t
 def _begin(folder: Path, model: Model, source: Source) -> None:
     """Makes the folder, or empties it where it holds another checkpoint's work, or that on other data."""
     data, about = model.config.data, folder / "about.json"
-    now = {"step": model.step, "data": data.dir, "records": len(source), "texts": data.texts, "kinds": list(data.kinds)}
+    # A run that was begun anew reaches the same step with other weights.
+    of_model = {"step": model.step, "weights": digest(model.params)}
+    now = {**of_model, "data": data.dir, "records": len(source), "texts": data.texts, "kinds": list(data.kinds)}
     try:
         before = json.loads(about.read_text())
     except (OSError, ValueError):

@@ -50,8 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Decides whether tests marked `slow` run, once for all workers, who are not told how pytest was called."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         bare = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        chosen = config.option.markexpr or config.option.keyword
-        os.environ[FAST] = str(int(bare and not chosen))
+        chosen = (getattr(config.option, name) for name in ("markexpr", "keyword", "lf", "failedfirst", "stepwise"))
+        os.environ[FAST] = str(int(bare and not any(chosen)))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,6 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
     place = {f"tests/{name}.py": i for i, name in enumerate(SLOW)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(SLOW)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what was left out: of what workers leave out pytest says nothing."""
+    if os.environ[FAST] == "1":
+        terminalreporter.write_line("tests marked `slow` were left out; `pytest tests` runs all of them")
 
 
 def _cache_folder() -> Path:

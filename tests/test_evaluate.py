@@ -121,9 +121,10 @@ def test_layer_and_head_are_chosen_on_validation_once(run, metrics):
     path.write_text(json.dumps({**chosen, "layer": 1 - chosen["layer"]}))
     evaluate(run, split="test_composition")
     assert json.loads(path.read_text())["layer"] == 1 - chosen["layer"]  # it was read
-    path.write_text("broken")
-    evaluate(run, split="test_composition")
-    assert json.loads(path.read_text()) == chosen  # it was made anew
+    for other in ("broken", json.dumps({**chosen, "weights": 1})):  # no file of ours, or of a run that was begun anew
+        path.write_text(other)
+        evaluate(run, split="test_composition")
+        assert json.loads(path.read_text()) == chosen  # it was made anew
 
 
 def test_the_page_shows_the_run(run, metrics):

@@ -39,7 +39,7 @@ def test_a_damaged_block_is_made_anew(tmp_path, content):
 @pytest.mark.parametrize("content", ["", '{"step": 1', '{"step": 2}'])
 def test_a_folder_whose_description_is_damaged_is_begun_anew(tmp_path, content):
     model, source, folder = object.__new__(ss.Model), ToySource(), tmp_path / "retrieval"
-    model._config, model.step = ss.Config(), 1
+    model._config, model.step, model.params = ss.Config(), 1, {"a": jax.numpy.zeros(2)}
     retrieval._begin(folder, model, source)
     block = folder / "vectors-0.npz"
     block.touch()
@@ -48,6 +48,10 @@ def test_a_folder_whose_description_is_damaged_is_begun_anew(tmp_path, content):
     (folder / "about.json").write_text(content)
     retrieval._begin(folder, model, source)
     assert not block.exists() and json.loads((folder / "about.json").read_text())["step"] == 1
+    block.touch()
+    model.params = {"a": jax.numpy.ones(2)}  # of a run that was begun anew and has come as far
+    retrieval._begin(folder, model, source)
+    assert not block.exists()
 
 
 @pytest.fixture(scope="module")

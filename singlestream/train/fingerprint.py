@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,11 @@ def host_sum(x: Any) -> int:
     x = np.ascontiguousarray(x)
     bits = x.reshape(-1).view(np.dtype(f"uint{8 * min(x.dtype.itemsize, 4)}"))
     return int(bits.sum(dtype=np.uint64) & 0xFFFFFFFF)
+
+
+def digest(tree: Any) -> int:
+    """One number of all arrays of a tree: a CRC-32 of `device_sums`."""
+    return zlib.crc32(np.asarray(device_sums(tree)).tobytes())
 
 
 def by_path(tree: Any, sums: Any) -> dict[str, int]:

@@ -33,7 +33,7 @@ CONFIGS = {
 }
 
 
-def pictures(config: ModelConfig, rows: int = 3) -> Batch:
+def pictures(config: ModelConfig, rows: int = 3, length: int = LENGTH) -> Batch:
     """Rows with a picture each, some of it padding, and room for a text."""
     image = random_batch(0, rows=rows).image
     if config.image_stem == "regions":
@@ -42,7 +42,7 @@ def pictures(config: ModelConfig, rows: int = 3) -> Batch:
     segments = np.ones((rows, 6), np.int32)
     segments[0, 4:] = 0
     image = dataclasses.replace(image, segments=segments, part=None, index=None)
-    ids = np.zeros((rows, LENGTH + 1), np.int32)
+    ids = np.zeros((rows, length + 1), np.int32)
     first = np.zeros_like(ids)
     first[:, 0] = 1
     return make_batch(text=Text(ids=ids, segments=first), image=image)
@@ -66,13 +66,14 @@ def written(name: str, num_beams: int = 0):
     return jax.jit(run)(params, pictures(CONFIGS[name]))
 
 
-def whole(name: str, batch: Batch):
-    graph, params = nnx.split(toy_model(CONFIGS[name]))
+def whole(model: SingleStream, batch: Batch):
+    """Logits after each token of a batch that is read at once."""
+    graph, params = nnx.split(model)
 
     @jax.jit
     def run(params, batch):
         model = nnx.merge(graph, params)
-        head, direction = ("caption", "decoder") if CONFIGS[name].decoder_layers else ("mlm", "causal")
+        head, direction = ("caption", "decoder") if model.config.decoder_layers else ("mlm", "causal")
         return model.heads[head](model(batch, direction=direction))
 
     return run(params, batch)
@@ -86,7 +87,9 @@ def test_greedy_tokens_are_those_of_the_whole_stream(name):
     ids = np.concatenate([np.full((3, 1), START), found.tokens], axis=1).astype(np.int32)
     before_end = np.cumsum(ids == END, axis=1) - (ids == END) == 0
     text = dataclasses.replace(batch.text, ids=ids, segments=before_end.astype(np.int32))
-    logits = np.asarray(whole(name, make_batch(text=dataclasses.replace(text, positions=None), image=batch.image)))
+    logits = np.asarray(
+        whole(toy_model(CONFIGS[name]), make_batch(text=dataclasses.replace(text, positions=None), image=batch.image))
+    )
     counts = before_end[:, 1:]
     np.testing.assert_array_equal(np.where(counts, logits[:, :-1].argmax(-1), END), found.tokens)
     chosen = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits))[:, :-1], found.tokens[..., None], axis=-1)
@@ -95,9 +98,20 @@ def test_greedy_tokens_are_those_of_the_whole_stream(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_logits_of_every_step_agree(name):
-    config, batch = CONFIGS[name], pictures(CONFIGS[name])
-    ids = np.random.default_rng(1).integers(5, 40, (3, LENGTH + 1)).astype(np.int32)
-    graph, params = nnx.split(toy_model(config))
+    agree(toy_model(CONFIGS[name]), pictures(CONFIGS[name]), LENGTH)
+
+
+@pytest.mark.parametrize("name", ["pre_ln", "decoder"])
+def test_logits_of_a_long_text_agree(name):
+    """Forty tokens, as many as captions of several sentences have."""
+    config = replace(CONFIGS[name], max_text_length=41)
+    agree(toy_model(config), pictures(config, length=40), 40)
+
+
+def agree(model: SingleStream, batch: Batch, length: int) -> None:
+    """Logits after each of so many random tokens, by the cache and by reading all at once, to 1e-5."""
+    ids = np.random.default_rng(1).integers(5, 40, (3, length + 1)).astype(np.int32)
+    graph, params = nnx.split(model)
 
     @jax.jit
     def run(params, batch, ids):
@@ -110,7 +124,7 @@ def test_logits_of_every_step_agree(name):
         return jax.lax.scan(step, text.start(batch), (ids.T, jnp.arange(ids.shape[1])))[1].swapaxes(0, 1)
 
     full = make_batch(text=Text(ids=ids), image=batch.image)
-    np.testing.assert_allclose(run(params, batch, ids), whole(name, full), atol=1e-5)
+    np.testing.assert_allclose(run(params, batch, ids), whole(model, full), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["pre_ln", "decoder"])

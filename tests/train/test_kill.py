@@ -13,10 +13,12 @@ import jax
 import numpy as np
 import pytest
 
+from singlestream.config import Config
 from singlestream.train import checkpoint
 from singlestream.train.folder import RunFolder
 from singlestream.train.metrics import read_rows
 
+from .test_pretraining import pretraining
 from .toy import config_file, toy_config
 
 pytestmark = pytest.mark.slow
@@ -73,7 +75,18 @@ def last_step(folder: Path) -> int:
     return max(checkpoint.steps(folder / "checkpoints"), default=0)
 
 
-def test_killed_at_any_moment_it_goes_on_bit_for_bit(scenes, tmp_path):
+def of_one(scenes, **train) -> Config:
+    """The toy run: questions."""
+    return toy_config(scenes, model={"num_layers": 1}, **train)
+
+
+def of_six(scenes, **train) -> Config:
+    """Six objectives of pre-training on four corpora."""
+    return pretraining(scenes, "patches", **train)
+
+
+@pytest.mark.parametrize("objectives", [of_one, of_six])
+def test_killed_at_any_moment_it_goes_on_bit_for_bit(scenes, tmp_path, objectives):
     """At the end all is the same as in a run that nothing disturbed.
 
     Three kills at chosen states; the environment variable SINGLESTREAM_KILLS=10 makes them ten at random moments (`-s`
@@ -81,9 +94,8 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(scenes, tmp_path):
     """
     num_steps = 16 * max(1, RANDOM_KILLS)
     # A cache of its own: a kill may leave half of an entry.
-    config = toy_config(
+    config = objectives(
         scenes,
-        model={"num_layers": 1},
         cache_dir=str(tmp_path / "cache"),
         num_steps=num_steps,
         checkpoint_every=2,
