@@ -1,10 +1,10 @@
 """Flickr30k and COCO: the picture of a caption among all pictures of a split, and the captions of a picture.
 
 Claim: one stream retrieves in ALBEF's two stages (Li et al. 2021, section 5): vectors of each side by itself (`itc`,
-with a queue and a moving average) make a shortlist, and the encoder, reading both (`itm`, with hard negatives),
-re-ranks it. Batches, epochs (ten of Flickr30k, five of COCO), rate, decay, queue and shortlists are those of the
-authors' configs; the heads, which no published ViLT has, learn ten times faster. Where memory asks for parts of a
-batch, hard negatives are of a part.
+with a queue and the soft targets of a moving average) make a shortlist, and the encoder, reading both (`itm`, with hard
+negatives), re-ranks it. Batches, epochs (ten of Flickr30k, five of COCO), rate, decay, queue and shortlists are those
+of the authors' configs; the heads, which no published ViLT has, learn ten times faster. Where memory asks for parts of
+a batch, hard negatives are of a part.
 
 Command (FOLDER: published ViLT, or better a run of pretrain_mixture.py:albef, which has learned the heads; DATA:
 dataset_flickr30k.json and flickr30k-images; COCO: dataset_coco.json, train2014 and val2014):
@@ -28,16 +28,20 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant == "coco":
         config.data.name = "coco_captions"
         config.data.options = {"restval": True, "images": "", "features": ""}
-        config.train.num_steps = 11_060  # five epochs of 566,000 captions
+        config.train.num_steps, captions = 11_060, 566_000  # five epochs
     elif not variant:
         config.data.name = "flickr30k"
         config.data.options = {"images": "flickr30k-images", "features": ""}
-        config.train.num_steps = 5660  # ten epochs of 145,000 captions
+        config.train.num_steps, captions = 5660, 145_000  # ten epochs
     else:
         raise ValueError(f"configs/retrieve.py:{variant}: the only variant is coco")
     config.data.texts = "captions"
-    config.objectives = {"itc": 1.0, "itm": 1.0}
-    config.objective_options = {"itc": {"queue": 65_536}, "itm": {"hard": True}}
+    config.objectives = {"itc": 0.6, "itm": 1.0, "distill": 0.4}
+    config.objective_options = {
+        "itc": {"queue": 65_536},
+        "itm": {"hard": True},
+        "distill": {"heads": ("itc",), "ramp": captions},
+    }
     config.train.learning_rate = 1e-5
     config.train.schedule = "cosine"
     config.train.final_rate = 0.1
