@@ -71,8 +71,8 @@ def _regions_batch():
 
 @pytest.mark.slow
 def test_gradients_are_those_of_differences():
-    """In float64, along a random direction, which leaves the temperature of `itc` where it is: `distill` has it in its
-    targets, too, and these are held fixed. So is the transport of `wpa`, which has a test of its own.
+    """In float64, along a random direction. `itc` by its temperature, too, where the direction of the others leaves it:
+    `distill` has it in its targets, which are held fixed. So is the transport of `wpa`, which has a test of its own.
     """
     with jax.enable_x64(True):
         objectives = build(WEIGHTS, model=REGIONS, ema_decay=0.9, **OPTIONS)
@@ -84,13 +84,23 @@ def test_gradients_are_those_of_differences():
         batch, step = _regions_batch(), 1e-5
         terms = jax.jit(_terms_fn(graph, objectives, state, teacher))
         slopes = jax.jit(jax.jacrev(_terms_fn(graph, objectives, state, teacher)))(params, batch)
-        up, down = (terms(jax.tree.map(lambda p, w, by=by: p + by * w, params, way), batch) for by in (step, -step))
+
+        def sides(way):
+            return (terms(jax.tree.map(lambda p, w, by=by: p + by * w, params, way), batch) for by in (step, -step))
+
+        up, down = sides(way)
         of_regions = {f"mrm/{target}_loss" for target in OPTIONS["mrm"]["targets"]}
         assert set(up) == {"itc/loss", "itm/loss", "mlm/loss", "distill/itc_loss", "distill/mlm_loss"} | of_regions
         for name, slope in slopes.items():
             along = sum(jax.tree.leaves(jax.tree.map(lambda g, w: float((g * w).sum()), slope, way)))
             assert abs(along) > 1e-3, name
             np.testing.assert_allclose(along, float(up[name] - down[name]) / (2 * step), rtol=1e-6, err_msg=name)
+        way = jax.tree.map(lambda w: 0 * w, way)
+        way["heads"]["itc_scale"]["constant"] += 1
+        up, down = (float(side["itc/loss"]) for side in sides(way))
+        along = float(slopes["itc/loss"]["heads"]["itc_scale"]["constant"].sum())
+        assert abs(along) > 1e-3
+        np.testing.assert_allclose(along, (up - down) / (2 * step), rtol=1e-6)
 
 
 def _told(batch):
