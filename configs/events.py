@@ -11,7 +11,10 @@ Command:
 Without the sound:
     python train.py --config=configs/events.py:deaf --workdir=runs/deaf
 Hardware: meant for two CPU cores.
-Expected: not measured yet.
+Expected: not measured to its end. Before 2026-11-22, at four times the rate of learning and with slower waves for time,
+4,500 steps: validation 0.662: what one sense alone tells was learned (the colour of a shape 0.98, short or long 1.00),
+which of two tones is first was not (0.50), and so neither was what needs both (0.36 and 0.48). At this rate 250 steps
+reach what that rate, with these waves, takes 1,000 for.
 """
 
 import ml_collections
@@ -45,8 +48,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
             num_steps=6000,
             batch_size=16,
             optimizer="muon",
-            learning_rate=2e-3,
-            muon_learning_rate=0.02,
+            learning_rate=5e-4,  # at the quickstart's four times as much it learns slower
+            muon_learning_rate=0.005,
             schedule="linear",
             warmup_steps=100,
             weight_decay=0.01,

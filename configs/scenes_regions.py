@@ -12,7 +12,10 @@ Command (without a variant: Unicoder-VL):
     python train.py --config=configs/scenes_regions.py:vilbert --workdir=runs/vilbert
     python eval.py --workdir=runs/lxmert --split=test
 Hardware: two CPU cores.
-Expected: not measured yet.
+Expected: seed 0, 2026-11-22, Unicoder-VL: test 0.775, test_composition 0.663. Of `test` colour 0.969, shape 0.986,
+presence 1.000, count 0.912, and relations not yet (0.507 and 0.274, by chance 0.5 and 0.25); 0.994 of the phrases find
+their region. By answers alone, 3,000 steps at four times the rate of learning, it stayed at 0.614. 20 minutes of one
+core beside other work. The others are not measured.
 """
 
 import ml_collections

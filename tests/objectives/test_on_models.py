@@ -180,3 +180,39 @@ def test_padding_and_packing_change_nothing(places):
     assert expected["itc/loss"][1] == expected["wpa/loss"][1] == expected["itm/loss"][1] == 4
     assert expected["mrm/pixels_loss"][1] == 3 + 6 + 3 + 6
     assert min(count for _, count in expected.values()) > 0
+
+
+def test_masked_regions_are_the_same_packed_and_padded():
+    """Features, classes and distributions of all regions, each example in a row of its own and two in a row."""
+    config = dataclasses.replace(REGIONS, dtype="float32")
+    options = {"targets": ("features", "classes", "distribution"), "rate": 1 - 1e-9}
+    objectives = build({"mrm": 1.0}, model=config, mrm=options)
+    graph, params = _params(config, objectives, 0)
+    whole = _regions_batch()
+
+    def beside(x, room):
+        """Rows 0 and 1, and 2 and 3, side by side, with so much padding after each."""
+        x = np.pad(x, ((0, 0), (0, room), *((0, 0),) * (x.ndim - 2)), constant_values=1)
+        return x.reshape(2, -1, *x.shape[2:])
+
+    def segments(size, room):
+        return np.tile(np.repeat([1, 0, 2, 0], [size, room, size, room]).astype(np.int32), (2, 1))
+
+    packed = make_batch(
+        text=Text(ids=beside(whole.text.ids, 2), segments=segments(5, 2), slots=2),
+        image=Regions(
+            features=beside(whole.image.features, 1), boxes=beside(whole.image.boxes, 1), segments=segments(3, 1)
+        ),
+        targets={name: beside(target, 1) for name, target in whole.targets.items()},
+    )
+
+    @jax.jit
+    def sums(batch):
+        model = nnx.merge(graph, params)
+        return total_loss(model, objectives, batch, SPEC, KEY, {"mrm": {}}, train=False, teacher=model)[0]
+
+    expected, found = sums(whole), sums(packed)
+    assert {"mrm/features_loss", "mrm/classes_loss", "mrm/distribution_loss"} <= set(expected)
+    for name, pair in expected.items():
+        np.testing.assert_allclose(found[name], pair, rtol=2e-5, err_msg=name)
+    assert expected["mrm/features_loss"][1] == 12
