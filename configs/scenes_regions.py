@@ -2,7 +2,7 @@
 
 Claim: single and two streams train by the same program on the same rows. Each picture is two to five regions (the crop
 of each thing and its box), each question a row of its own; sizes are close, depth and kind are the family's. Phrases of
-the question are grounded beside (`ground`): by answers alone none leaves the plateau before binding sets in for long.
+the question are grounded beside (`ground`): by answers alone Unicoder-VL stayed on the plateau before binding.
 
 Command (without a variant: Unicoder-VL):
     python train.py --config=configs/scenes_regions.py --workdir=runs/regions

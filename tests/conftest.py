@@ -25,7 +25,7 @@ if jax.__version_info__ < (0, 11):
 FAST = "SINGLESTREAM_FAST_TESTS"
 
 # Files that take longest, longest first: were one of them begun last, the other workers would wait for it.
-SLOW = (
+LONGEST = (
     "test_recipes",
     "interop/test_vilbert",
     "train/test_pretraining",
@@ -59,8 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ[FAST] == "1":
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    place = {f"tests/{name}.py": i for i, name in enumerate(SLOW)}
-    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(SLOW)))
+    place = {f"tests/{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

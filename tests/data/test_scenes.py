@@ -113,26 +113,28 @@ def test_the_reader_of_the_truth_notices_lies(splits):
 
 
 def test_like_things_may_be_told_one_by_one():
-    """Two small red rings, the second right of the first, and above a large blue square that lies below both."""
+    """Two small red rings, the second right of the first and above a large blue square, where the first is diagonal."""
     ring, square = ("red", "ring", "small"), ("blue", "square", "large")
     things = [Seen(*ring, (0.1, 0.1, 0.3, 0.3)), Seen(*ring, (0.7, 0.1, 0.9, 0.3)), Seen(*square, (0.6, 0.6, 1.0, 1.0))]
     for text in (
         "two small red rings and a large blue square",
         "a small red ring left of a small red ring and a large blue square",
         "a small red ring right of a small red ring, a large blue square",
-        "a small red ring left of a large blue square and a small red ring",
-        "two small red rings above a large blue square",
+        "a small red ring above a large blue square and a small red ring",
     ):
         assert read(things, text)[0] == "true"
     _, words = read(things, "a small red ring right of a small red ring and a large blue square")
     assert [words[start, start + 5] for start in (2, 28)] == [{1}, {0}]  # "small": the relation says which is which
+    _, words = read(things, "a small red ring above a large blue square and a small red ring")
+    assert [words[start, start + 5] for start in (2, 49)] == [{1}, {0}]
     for text, why in (
         ("a small red ring and a large blue square", "tells of 1: there are 2"),
         ("a small red ring, a small red ring and a small red ring", "tells of 3: there are 2"),
         ("two small red rings and a small red ring", "tells of 3: there are 2"),
         ("a small red ring above a small red ring", "does not hold"),
         ("a small red ring above a large blue square above a small red ring", "does not hold"),
-        ("two small red rings left of a large blue square", "does not hold"),  # only one of them is
+        ("two small red rings above a large blue square", "does not hold"),  # only one of them is
+        ("two small red rings left of a large blue square", "does not hold"),  # none of them is
         ("no small red rings", "says no number"),
         ("the small red ring", "says no number"),
         ("a small red rings", "do not agree"),

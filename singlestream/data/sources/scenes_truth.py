@@ -121,7 +121,7 @@ def _hold(
     Phrases of the same words share the things that these words name, "two red rings" as well as "a red ring above a red
     ring", and tell of all of them: "a red ring" is not true where there are two. No thing is told of twice. They are
     shared out so that each relation holds, and from left to right where that leaves a choice. A relation holds where
-    the question for it, "is the red ring left of the blue square?", would be answered with yes.
+    it is the clear direction, as "where is the red ring from the blue square?" asks for it.
     """
     numbers, relations, end = [], [], 0
     for k, phrase in enumerate(phrases):
@@ -150,7 +150,7 @@ def _hold(
             for k in places:
                 shares[k] = frozenset(itertools.islice(left, numbers[k]))
         if len(frozenset().union(*shares)) == sum(numbers) and all(
-            relation is None or all(_lies(things[i], relation, things[j]) for i in first for j in second)
+            relation is None or all(_direction(things[i], things[j]) == relation for i in first for j in second)
             for relation, first, second in zip(relations[1:], shares, shares[1:], strict=False)
         ):
             return shares
