@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from singlestream.data.record import Mention, Sentence
 from singlestream.data.sources import open_split, scenes
 from singlestream.data.sources.scenes_truth import Seen, Untrue, read, seen
 from singlestream.data.sources.scenes_world import (
+    CANVAS,
     COLOURS,
     HELD_OUT,
     SHAPES,
@@ -235,6 +237,28 @@ def test_captions_told_from_left_to_right(splits):
             assert {tuple(box) for mention in after.mentions for box in mention.boxes.tolist()} == {
                 t.box for t in things
             }
+
+
+def test_from_left_to_right_only_a_plain_direction_is_told(splits):
+    """Farther than it has to be, and more to that side: 8 pixels and twice as far as to any other."""
+    source, told, left_out = splits["train"], 0, 0
+    for i in range(len(source)):
+        record = source[i]
+        texts = scenes.AUGMENT["left_to_right"](record, np.random.default_rng(i)).texts
+        text = next(text for text in texts if text.kind == "complete")
+        for one, other in itertools.pairwise(text.mentions):
+            words = text.text[one.end : other.start]
+            if len(one.boxes) > 1 or len(other.boxes) > 1 or not words.strip():
+                continue
+            ends = [(b[:2] + b[2:]) / 2 * CANVAS for b in (one.boxes[0], other.boxes[0])]
+            near, far = sorted(abs(ends[0] - ends[1]))
+            plain = far > 8 - 1e-3 and far > 2 * near - 1e-3
+            if "," in words or "and" in words:
+                left_out += 6 <= far < 8 or 1.5 * near <= far < 2 * near
+            else:
+                assert plain, (text.text, ends)
+                told += 1
+    assert told > 20 and left_out > 5
 
 
 def _plain(texts) -> list:

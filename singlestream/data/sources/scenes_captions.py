@@ -33,8 +33,10 @@ def _full(thing: Thing) -> str:
     return f"{SIZES[thing.size]} {NAMES[thing.pair]}"
 
 
-def complete(scene: Scene, order: Sequence[int]) -> Said:
+def complete(scene: Scene, order: Sequence[int], sure: float = 1.0) -> Said:
     """Every thing, in this order, with size, colour and shape; neighbours in it related where a direction dominates.
+
+    `sure`: by how much more than it has to (see `direction`).
 
     Things that are told by the same words are one group, "two small red rings", which words can name.
     """
@@ -45,7 +47,7 @@ def complete(scene: Scene, order: Sequence[int]) -> Said:
     parts: list[Part] = []
     related = True  # whether the group before is already tied to its own neighbour
     for k, things in enumerate(told):
-        towards = None if related else _direction_of(scene, told[k - 1], things)
+        towards = None if related else _direction_of(scene, told[k - 1], things, sure)
         related = towards is not None
         if towards is not None:
             parts.append(RELATIONS[towards])
@@ -55,11 +57,11 @@ def complete(scene: Scene, order: Sequence[int]) -> Said:
     return say("complete", "", *parts)
 
 
-def _direction_of(scene: Scene, first: int, second: int) -> str | None:
+def _direction_of(scene: Scene, first: int, second: int, sure: float) -> str | None:
     """Where one thing lies from the other; None where it is no clear direction, or one is several things."""
     if first.bit_count() > 1 or second.bit_count() > 1:
         return None
-    return direction(scene[first.bit_length() - 1], scene[second.bit_length() - 1])
+    return direction(scene[first.bit_length() - 1], scene[second.bit_length() - 1], sure)
 
 
 def _group(scene: Scene, things: int) -> list[Part]:

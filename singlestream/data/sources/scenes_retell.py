@@ -13,6 +13,7 @@ from singlestream.data.sources.scenes_language import Said
 from singlestream.data.sources.scenes_world import CANVAS, Scene, Thing
 
 COMPLETE = "complete"
+SURE = 4 / 3  # how much clearer than true a direction has to be before `left_to_right` tells it
 
 
 def retell(record: Record, rng: np.random.Generator) -> Record:
@@ -31,14 +32,18 @@ def retell(record: Record, rng: np.random.Generator) -> Record:
 
 
 def left_to_right(record: Record, rng: np.random.Generator) -> Record:
-    """Each complete caption tells its things from left to right: which comes next can be seen, and is not drawn."""
+    """Each complete caption tells its things from left to right: which comes next can be seen, and is not drawn.
+
+    It tells of a direction only where it is clearer than it has to be, so that who learns from it, and sees a little
+    less well than the data does, stays with what is true.
+    """
     scene = _scene(record)
     order = sorted(range(len(scene)), key=lambda i: scene[i].x + scene[i].diameter / 2)
 
     def told(text: Sentence) -> Sentence:
         if text.answer != "" or text.kind != COMPLETE:
             return text
-        return _sentence(text.id, complete(scene, order), record.boxes)
+        return _sentence(text.id, complete(scene, order, SURE), record.boxes)
 
     return dataclasses.replace(record, texts=tuple(told(text) for text in record.texts))
 

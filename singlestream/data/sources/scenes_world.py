@@ -85,11 +85,14 @@ def sides(a: Thing, b: Thing) -> tuple[str, ...]:
     return tuple(found)
 
 
-def direction(a: Thing, b: Thing) -> str | None:
-    """The one direction in which `a` lies from `b`, where one axis clearly dominates; else None."""
+def direction(a: Thing, b: Thing, sure: float = 1.0) -> str | None:
+    """The one direction in which `a` lies from `b`, where one axis clearly dominates; else None.
+
+    `sure`: how many times as far as is needed it has to be, and how many times as dominant.
+    """
     dx, dy = separation(a, b)
     across, along = abs(dx), abs(dy)
-    if max(across, along) < 2 * CLEAR or max(across, along) < DOMINANT * min(across, along):
+    if max(across, along) < 2 * CLEAR * sure or max(across, along) < DOMINANT * sure * min(across, along):
         return None
     if across > along:
         return "right" if dx > 0 else "left"
