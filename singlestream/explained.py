@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, Int, UInt8
 
-from singlestream.batch import Batch
+from singlestream.batch import Array, Batch
 from singlestream.config import ConfigError
 from singlestream.data.audio import Sound
 from singlestream.data.image import Picture, read_image
@@ -50,11 +50,12 @@ class Pruned:
 class Explained:
     """A question, the model's prediction, and why it gives `answer`; None and "" of a model that gives none.
 
-    `instruments` by name: text [W], image [N], words [W, N] or None; text and image without an answer are of the pooled
-    vector. `special` are the words that the text does not spell, such as `[CLS]`. `patches` are (image, x0, y0, x1, y1)
-    of the image tokens, of which a model of regions without boxes knows no place: `located` is False. `images` is empty
-    where the model reads regions and no picture was given to show them on. `heads` is None where text and image meet in
-    no layer, `pruned` where no image token is dropped. `heard` says that there was sound, of which nothing is shown.
+    `instruments` by name: text [W], image [N], words [W, N] or None, with sound also audio [A] and words_audio [W, A];
+    text, image and audio without an answer are of the pooled vector. `special` are the words that the text does not
+    spell, such as `[CLS]`. `patches` are (image, x0, y0, x1, y1) of the image tokens, of which a model of regions
+    without boxes knows no place: `located` is False. `images` is empty where the model reads regions and no picture was
+    given to show them on. `heads` is None where text and image meet in no layer, `pruned` where no image token is
+    dropped. `sound` is the log-mel spectrogram of the A audio tokens, M / A columns each; None where nothing was heard.
     """
 
     text: str
@@ -69,7 +70,7 @@ class Explained:
     pruned: Pruned | None = None
     regions: bool = False
     located: bool = True
-    heard: bool = False
+    sound: Float[np.ndarray, "M bands"] | None = None
 
 
 def explain_answer(
@@ -89,7 +90,7 @@ def explain_answer(
         image: as `Model.predict` takes it; a tuple holds the several pictures of one example.
         answer: to be explained; by default the one that the model gives. Of a model that learned to match text and
             picture (`itm`) and answers nothing else, "match" or "no match".
-        audio: as `Model.predict` takes it. No instrument says what of it counted.
+        audio: as `Model.predict` takes it.
         shown: where the model reads regions, the pictures they were found in, to draw them on.
 
     Raises:
@@ -112,7 +113,8 @@ def explain_answer(
     target = np.array([asked.answers.index(answer)], np.int32) if answer else None
     question = Question(batch=batch, target=target, head=asked.head, spec=model.spec, direction=asked.direction)
     said = jax.device_get(jax.jit(_study, static_argnums=0)(model.graphdef, model.params, question))
-    words, num_image = words_of(processor, record.texts[0], batch, 0), int((np.asarray(batch.image.segments) > 0).sum())
+    words, num_image = words_of(processor, record.texts[0], batch, 0), _count(batch.image.segments)
+    num_audio = 0 if batch.audio is None else _count(batch.audio.segments)
     reads = not asked.direction and model.config.model.inputs.picture_reads_text
     return Explained(
         text=text,
@@ -122,12 +124,12 @@ def explain_answer(
         words=words.words,
         special=words.special,
         patches=places(batch.image, 0),
-        instruments={name: by_words(each, words, num_image) for name, each in said.instruments.items()},
+        instruments={name: by_words(each, words, num_image, num_audio) for name, each in said.instruments.items()},
         heads=heads_of(batch, said, words, reads=reads),
         pruned=None if said.kept is None else _pruned(model, said.kept[:, 0, :num_image]),
         regions=bool(record.regions),
         located=all(each.boxes is not None for each in record.regions),
-        heard=record.sound is not None,
+        sound=_spectrogram(model, batch, num_audio) if num_audio else None,
     )
 
 
@@ -193,6 +195,17 @@ def _shown(record: Record, shown: Sequence[Picture]) -> tuple[np.ndarray, ...]:
             + ("" if record.regions else "; this model reads the pictures themselves")
         )
     return tuple(read_image(each, f"picture {n} to show") for n, each in enumerate(shown))
+
+
+def _count(segments: Array) -> int:
+    return int((np.asarray(segments) > 0).sum())
+
+
+def _spectrogram(model: Model, batch: Batch, num_audio: int) -> Float[np.ndarray, "M bands"]:
+    """Columns of the sound that the audio tokens hold."""
+    assert batch.audio is not None
+    tokens = np.asarray(batch.audio.features)[0, :num_audio]
+    return tokens.reshape(num_audio * model.processor.data.audio_columns, -1)
 
 
 def _pruned(model: Model, kept: Bool[np.ndarray, "drops N"]) -> Pruned:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt8
 
 from singlestream.explain.html import pack_attention, pack_picture, to_html, to_json, write_page
 from singlestream.explain.question import Relevance
@@ -33,7 +33,7 @@ def page_of(explained: Explained, *, title: str) -> str:
         "probabilities": list(prediction.probabilities.items())[:NUM_ANSWERS] if prediction else [],
         "image_token": "region" if explained.regions else "patch",
         "located": explained.located,
-        "heard": explained.heard,
+        "sound": None if explained.sound is None else pack_picture(_picture_of(explained.sound)),
         "images": [pack_picture(image) for image in _grounds(explained)],
         "words": explained.words,
         "special": explained.special.tolist(),
@@ -57,12 +57,27 @@ def _grounds(explained: Explained) -> list[np.ndarray]:
     return [GROUND] * (1 + int(explained.patches[:, 0].max(initial=0)))
 
 
+def _picture_of(spectrogram: Float[np.ndarray, "M bands"]) -> UInt8[np.ndarray, "bands M 3"]:
+    """Time from left to right, high bands above, loud is bright."""
+    loud = np.rint(255 * np.clip(_scaled(spectrogram), 0, 1)).astype(np.uint8)
+    return np.repeat(loud.T[::-1, :, None], 3, axis=2)
+
+
 def _instrument(name: str, said: Relevance, spelled: Bool[np.ndarray, " W"]) -> dict[str, Any]:
+    num_image = len(said.image)
+    seen, asked = said.image, said.words
+    if said.audio is not None:  # one scale for both, so that a page shows whether picture or sound counted
+        seen = np.concatenate([seen, said.audio])
+    if asked is not None and said.words_audio is not None:
+        asked = np.concatenate([asked, said.words_audio], axis=1)
+    seen, asked = _scaled(seen), None if asked is None else [_scaled(each) for each in asked]
     return {
         "name": name.replace("_", " "),
         "text": np.clip(_scaled(said.text, by=spelled), -1, 1),
-        "image": _scaled(said.image),
-        "words": None if said.words is None else [_scaled(each) for each in said.words],
+        "image": seen[:num_image],
+        "words": None if asked is None else [each[:num_image] for each in asked],
+        "audio": seen[num_image:],
+        "words_audio": None if asked is None else [each[num_image:] for each in asked],
     }
 
 

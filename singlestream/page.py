@@ -48,7 +48,7 @@ def make_notes(config: ModelSettings, answers: bool, examples: bool) -> list[str
     if config.inputs.audio_dim:
         notes.append(
             "This model hears, too. Without the picture it still hears, and without the sound it still sees; what "
-            "words and patches read of the sound is on no map."
+            "counted of a sound is on the page that `singlestream explain --audio=SOUND.wav` writes."
         )
     if config.inputs.pruning.active:
         notes.append(

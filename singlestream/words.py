@@ -48,12 +48,14 @@ def words_of(processor: Processor, sentence: Sentence, batch: Batch, row: int) -
     )
 
 
-def by_words(said: Relevance, words: Words, num_image: int) -> Relevance:
-    """What an instrument says of a row of one example, by words and image tokens without padding."""
+def by_words(said: Relevance, words: Words, num_image: int, num_audio: int) -> Relevance:
+    """What an instrument says of a row of one example, by words, and by image and audio tokens without padding."""
     return Relevance(
         text=words.total @ said.text[0],
         image=said.image[0, :num_image],
         words=None if said.words is None else words.mean @ said.words[0, :, :num_image],
+        audio=None if said.audio is None else said.audio[0, :num_audio],
+        words_audio=None if said.words_audio is None else words.mean @ said.words_audio[0, :, :num_audio],
     )
 
 

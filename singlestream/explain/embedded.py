@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from singlestream.batch import Array, Batch, Patches, Stream
-from singlestream.explain.question import Question, Relevance, answer_logit, masked
+from singlestream.explain.question import Question, Relevance, answer_logit, masked, parts_of
 from singlestream.model.build import AnyModel
 from singlestream.model.cross import Streams
 
@@ -18,7 +18,7 @@ Tokens = Array | Streams  # [B, L, D] of one stream, or both
 
 
 def blank(question: Question) -> Batch:
-    """The same layout with nothing in it: every word [MASK], patches grey, regions without features.
+    """The same layout with nothing in it: every word [MASK], patches grey, regions without features, sound silent.
 
     Special tokens, places and boxes stay, so that only what is said and seen is counted as missing.
     """
@@ -26,6 +26,8 @@ def blank(question: Question) -> Batch:
     ids = jnp.asarray(batch.text.ids)
     special = (ids == spec.cls_id) | (ids == spec.sep_id) | (ids == spec.pad_id) | (ids >= spec.vocab_size)
     text = dataclasses.replace(batch.text, ids=jnp.where(special, ids, spec.mask_id))
+    if batch.audio is not None:
+        batch = batch.replace(audio=dataclasses.replace(batch.audio, features=jnp.zeros_like(batch.audio.features)))
     image = batch.image
     if isinstance(image, Patches):
         grey = jnp.full_like(image.pixels, GREY)
@@ -50,5 +52,6 @@ def split(values: Tokens, question: Question) -> Relevance:
     if isinstance(values, Streams):
         return masked(Relevance(values.text.sum(-1), values.image.sum(-1)), question.batch)
     each = values.sum(-1)
-    num_text, num_image = question.batch.text.ids.shape[1], question.batch.image.segments.shape[1]
-    return masked(Relevance(each[:, :num_text], each[:, num_text : num_text + num_image]), question.batch)
+    text, image, audio = parts_of(question.batch)
+    heard = None if audio is None else each[:, audio]
+    return masked(Relevance(each[:, text], each[:, image], audio=heard), question.batch)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from singlestream.batch import Array, Encoded
-from singlestream.explain.question import Question, Relevance, answer_logit, answer_reads, masked
+from singlestream.explain.question import Question, Relevance, answer_logit, answer_reads, masked, parts_of
 from singlestream.model.build import AnyModel
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import DECODER
@@ -97,8 +97,10 @@ def joined(model: AnyModel, matrices: Mapping[str, Float[Array, ...]]) -> Float[
 
 def relevance_of(model: AnyModel, question: Question, matrix: Float[Array, "B L L"]) -> Relevance:
     """What a matrix of who counts for whom says: of the answer, by the tokens that it is read from, and of words."""
-    num_text, num_image = question.batch.text.ids.shape[1], question.batch.image.segments.shape[1]
-    text, image = slice(num_text), slice(num_text, num_text + num_image)
+    text, image, audio = parts_of(question.batch)
     from_text, from_image = answer_reads(model, question)
     row = jnp.einsum("bt,btl->bl", from_text, matrix[:, text]) + jnp.einsum("bn,bnl->bl", from_image, matrix[:, image])
-    return masked(Relevance(row[:, text], row[:, image], matrix[:, text, image]), question.batch)
+    said = Relevance(row[:, text], row[:, image], matrix[:, text, image])
+    if audio is not None:
+        said = said._replace(audio=row[:, audio], words_audio=matrix[:, text, audio])
+    return masked(said, question.batch)

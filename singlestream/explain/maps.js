@@ -4,7 +4,7 @@ const NUMBERED = 3;  // regions of a map that are drawn with their number
 
 // Patches: bright is much, grey is nothing, red speaks against the answer. Regions overlap: the more, the stronger its
 // outline. Regions whose places are not known are a list of their numbers.
-function paint(nodes, values) {
+function paint(nodes, values, regions = REGIONS) {
   const best = strongest(values), order = [...values.keys()].sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
   const rank = new Map(order.map((i, place) => [i, place]));
   nodes.forEach((node, i) => {
@@ -13,7 +13,7 @@ function paint(nodes, values) {
     node.style.setProperty("--share", (0.6 * much).toFixed(3));
     node.style.setProperty("--against", (page.located ? against : 0.6 * against).toFixed(3));
     node.classList.toggle("strongest", i === best && values[i] > 0);
-    if (!REGIONS) return;
+    if (!regions) return;
     node.title = `region ${i + 1}: ${values[i].toFixed(2)} of the largest`;
     if (!page.located) return;
     node.style.setProperty("--much", (much + against).toFixed(3));
@@ -39,6 +39,19 @@ function mapView(label) {
     if (values === null) return;
     paint(nodes, values);
     if (text !== undefined) root.lastChild.textContent = text;
+  } };
+}
+
+// The spectrogram of what was heard, low tones below, with an empty map on its windows; nothing where nothing was heard.
+function soundView() {
+  if (!page.sound) return { root: null, update: () => {} };
+  const { src, width, height } = page.sound, count = page.instruments[0].audio.length;
+  const frame = element("div", { class: "picture sound" }, element("img", { src, width, height, alt: "spectrogram of the sound" }));
+  const nodes = Array.from({ length: count }, (_, i) => place(element("div", { class: "patch" }), [0, i / count, 0, (i + 1) / count, 1]));
+  frame.append(...nodes);
+  return { root: frame, update(values) {
+    frame.hidden = values === null;
+    if (values !== null) paint(nodes, values, false);
   } };
 }
 

@@ -43,13 +43,16 @@ class Question:
 class Relevance(NamedTuple):
     """What an instrument says; larger is more, 0 for padding.
 
-    `text` and `image`: how much each token counts for the answer. `words`: what each word asks of each image token of
-    its picture, None where the instrument knows of the answer alone.
+    `text`, `image` and `audio`: how much each token counts for the answer. `words` and `words_audio`: what each word
+    asks of each image token of its picture, and of each audio token; None where the instrument knows of the answer
+    alone. `audio` and `words_audio` are None also of a batch without sound.
     """
 
     text: Float[Array, "B T"]
     image: Float[Array, "B N"]
     words: Float[Array, "B T N"] | None = None
+    audio: Float[Array, "B A"] | None = None
+    words_audio: Float[Array, "B T A"] | None = None
 
 
 def answer_logit(model: AnyModel, question: Question, encoded: Encoded) -> Float[Array, " B"]:
@@ -105,11 +108,25 @@ def answer_reads(model: AnyModel, question: Question) -> tuple[Float[Array, "B T
 
 
 def masked(relevance: Relevance, batch: Batch) -> Relevance:
-    """The same with 0 for padding, and between a word and another example's image tokens."""
-    text, image = batch.text.segments, batch.image.segments
-    own = (text[:, :, None] == image[:, None]) & (image[:, None] > 0)
+    """The same with 0 for padding, and between a word and another example's image and audio tokens."""
+    text = batch.text.segments
+    audio = jnp.zeros((len(text), 0), jnp.int32) if batch.audio is None else batch.audio.segments
+
+    def between(values: Array | None, segments: Array) -> Array | None:
+        own = (text[:, :, None] == segments[:, None]) & (segments[:, None] > 0)
+        return None if values is None else jnp.where(own, values, 0)
+
     return Relevance(
         text=jnp.where(text > 0, relevance.text, 0),
-        image=jnp.where(image > 0, relevance.image, 0),
-        words=None if relevance.words is None else jnp.where(own, relevance.words, 0),
+        image=jnp.where(batch.image.segments > 0, relevance.image, 0),
+        words=between(relevance.words, batch.image.segments),
+        audio=None if relevance.audio is None else jnp.where(audio > 0, relevance.audio, 0),
+        words_audio=between(relevance.words_audio, audio),
     )
+
+
+def parts_of(batch: Batch) -> tuple[slice, slice, slice | None]:
+    """Where text, image and audio tokens lie in a single stream; None of a batch without sound."""
+    text, image = batch.text.ids.shape[1], batch.text.ids.shape[1] + batch.image.segments.shape[1]
+    audio = None if batch.audio is None else slice(image, image + batch.audio.segments.shape[1])
+    return slice(text), slice(text, image), audio

@@ -41,21 +41,25 @@ function answerCard() {
       alt: page.images.length > 1 ? `picture ${i + 1} of those asked about` : "the picture asked about" })))
     : [element("p", { class: "soft" }, `The model reads ${page.patches.length} regions and knows no places of them; they are listed by their numbers.`)];
   if (REGIONS && page.located) page.patches.forEach((box) => pictures[box[0]].append(place(element("div", { class: "outline" }), box)));
-  const heard = page.heard ? element("p", { class: "soft" }, "It also heard a sound; what of it counted is not shown.") : null;
   const verdict = !page.answer ? "This model gives no answer that could be explained; what its words look at is shown." : page.answer === page.predicted ? `The model answers “${page.answer}”.` : `The model answers “${page.predicted}”; what speaks for “${page.answer}” is shown.`;
-  return element("div", { class: "card explorer" + many() }, element("div", { class: "pictures asked" }, pictures),
+  return element("div", { class: "card explorer" + many() }, element("div", { class: "pictures asked" }, pictures, soundView().root),
     element("div", { class: "side" }, element("h3", {}, "Choose a word"), words.root, element("p", { class: "verdict" }, verdict),
-      element("div", { class: "bars" }, bars), heard));
+      element("div", { class: "bars" }, bars)));
 }
 
 function instrumentCard(instrument) {
   const answer = mapView(`for “${page.answer}”`), word = mapView(""), words = wordsView();
+  const heard = soundView(), wordHeard = soundView();
   if (page.answer) words.update(instrument.text);
   answer.update(page.answer ? instrument.image : null);
-  views.push(() => word.update(instrument.words ? instrument.words[state.word] : null, `of “${page.words[state.word].text}”`));
+  heard.update(page.answer ? instrument.audio : null);
+  views.push(() => {
+    word.update(instrument.words ? instrument.words[state.word] : null, `of “${page.words[state.word].text}”`);
+    wordHeard.update(instrument.words_audio ? instrument.words_audio[state.word] : null);
+  });
   const alone = instrument.words ? null : element("p", { class: "soft alone" }, "Knows of the answer alone.");
   return element("div", { class: "card instrument", "data-instrument": instrument.name },
-    element("h3", {}, instrument.name), element("div", { class: "pair" }, answer.root, word.root, alone), page.answer ? words.root : null);
+    element("h3", {}, instrument.name), element("div", { class: "pair" }, element("div", {}, answer.root, heard.root), element("div", {}, word.root, wordHeard.root, alone)), page.answer ? words.root : null);
 }
 
 // ---- what a pruning dropped --------------------------------------------------------------------------------------
@@ -137,10 +141,11 @@ function build() {
   const much = REGIONS ? page.located ? "Regions with the strongest outlines" : "Blue regions" : "Bright patches";
   const help = page.answer ? `${much} and blue words count most, red ones speak against the answer; each map, and the words that the text spells, by their own largest number, beyond which [CLS] and the like show no more. Left for the answer, right what the chosen word asks of the picture.`
     : `${much} are what the chosen word asks of the picture; each map by its own largest number.`;
+  const below = page.sound ? " Below each map, on the same scale, the sound: time from left to right, high tones above." : "";
   document.getElementById("page").replaceChildren(
     element("header", {}, element("h1", {}, page.text), element("p", { class: "soft" }, page.title)),
     element("section", {}, answerCard()),
-    section(page.answer ? "What counted" : "What words look at", help, element("div", { class: "instruments" + many() }, page.instruments.map(instrumentCard))),
+    section(page.answer ? "What counted" : "What words look at", help + below, element("div", { class: "instruments" + many() }, page.instruments.map(instrumentCard))),
     ...(page.pruned ? [prunedSection(page.pruned)] : []),
     ...(page.heads ? headSections(page.heads) : [section("Every layer and head", "Text and image meet in no layer of this model: there is no attention to show.")]),
     element("footer", {}, "Written by singlestream; this file stands alone."));

@@ -17,7 +17,7 @@ from PIL import Image
 import singlestream as ss
 from singlestream.explain.instruments import explain, instrument_names
 from singlestream.explain.modes import modes
-from singlestream.explain.question import Question
+from singlestream.explain.question import Question, Relevance
 from singlestream.explain.study import WITHOUT_ATTENTION, looks, queries_of, study
 from singlestream.explained import Explained, Pruned, explain_answer
 from singlestream.explained_heads import tables
@@ -229,7 +229,7 @@ def test_the_page_in_a_browser(browser, said, tmp_path, width):
     assert _maps(browser) != first
     # The last instrument but one is occlusion; its right map is the word's.
     values = said.instruments["occlusion"].words[1]
-    nodes = "return [...document.querySelectorAll('[data-instrument=occlusion] .map:nth-child(2) .patch')]"
+    nodes = "return [...document.querySelectorAll('[data-instrument=occlusion] .pair > :nth-child(2) .patch')]"
     veils = browser.execute_script(nodes + ".map((n) => +n.style.getPropertyValue('--veil'))")
     np.testing.assert_allclose(veils, 0.88 * (1 - np.maximum(values, 0) / np.abs(values).max()), atol=2e-3)
     assert text_of(browser, ".where") == "Mean of all layers and heads"
@@ -248,11 +248,12 @@ def _count(browser, selector: str) -> int:
 
 @pytest.mark.parametrize("located", [True, False])
 def test_regions_without_attention_in_a_browser(browser, said, tmp_path, located):
-    """Their boxes on grey, or a list of their numbers; those that a pruning dropped stand apart, layer by layer."""
-    instruments = {name: said.instruments[name] for name in WITHOUT_ATTENTION}
+    """Their boxes on grey, or a list of their numbers, with three windows of sound below the maps, that of what counts
+    twice as much as any region; those that a pruning dropped stand apart, layer by layer."""
+    instruments = {name: _with_sound(said.instruments[name]) for name in WITHOUT_ATTENTION}
     size = len(said.patches)
     pruned = Pruned(method="merge", layers=(1, 3), gone_after=np.array([1, 3] + [0] * (size - 2)))
-    regions = dict(images=(), heads=None, regions=True, located=located, pruned=pruned, heard=True)
+    regions = dict(images=(), heads=None, regions=True, located=located, pruned=pruned, sound=np.eye(6, 4))
     plain = dataclasses.replace(said, instruments=instruments, **regions)
     write_explained(plain, tmp_path / "page.html", title="a run")
     open_page(browser, tmp_path / "page.html", width=390)
@@ -263,8 +264,22 @@ def test_regions_without_attention_in_a_browser(browser, said, tmp_path, located
     assert (
         text_of(browser, ".pruned figcaption") == f"after layer 1: {size - 1} of {size} left, 1 merged into others here"
     )
+    assert _count(browser, ".instrument .sound:not([hidden]) .patch") == 3 * 4  # of three answers, and of a word
+    windows = "[...document.querySelectorAll('.instrument .sound .patch')]"
+    veils = f"return {windows}.map((n) => n.style.getPropertyValue('--veil'))"
+    assert browser.execute_script(veils)[:3] == ["0.000", "0.440", "0.880"]
+    much = (
+        "return [...document.querySelectorAll('.instrument:first-child .map:first-child [title]')].map((n) => n.title)"
+    )
+    assert max(float(title.split()[2]) for title in browser.execute_script(much)) == 0.5
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     assert complaints(browser) == []
+
+
+def _with_sound(relevance: Relevance) -> Relevance:
+    most = 2 * np.abs(relevance.image).max() * np.array([1, 0.5, 0], np.float32)
+    words = None if relevance.words is None else np.zeros((len(relevance.words), 3), np.float32)
+    return relevance._replace(audio=most, words_audio=words)
 
 
 def _program(*arguments: object) -> subprocess.CompletedProcess[str]:

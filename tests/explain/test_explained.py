@@ -24,6 +24,8 @@ from singlestream import explained
 from singlestream.__main__ import _told
 from singlestream.config import Config, DataConfig, ModelConfig
 from singlestream.data.text import Tokenizer
+from singlestream.explain.embedded import blank
+from singlestream.explain.instruments import explain
 from singlestream.explain.pruned import gone_after
 from singlestream.explain.study import WITHOUT_ANSWER, Study, study
 from singlestream.explained_page import page_of, write_explained
@@ -99,14 +101,20 @@ def test_sound_and_pruning(hearing, light):
     heard, silent = hearing.predict([frames(0)] * 2, [text] * 2, audio=[sound, None])
     assert heard != silent and hearing.predict(frames(0), text, audio=[sound])[0].answer == heard.answer
     found = ss.explain_answer(hearing, frames(0), text, audio=sound)
-    assert found.heard and found.prediction.probabilities == pytest.approx(heard.probabilities, abs=1e-6)
+    assert found.sound.shape == (4, 4) and found.prediction.probabilities == pytest.approx(
+        heard.probabilities, abs=1e-6
+    )
     assert len(found.images) == 2 and len(found.patches) == 8
     pruned = found.pruned
     assert (pruned.method, tuple(pruned.layers)) == ("drop", (1, 2))
     assert [int((pruned.gone_after == layer).sum()) for layer in (1, 2, 0)] == [4, 2, 2]
     data = data_of(page_of(found, title=""))
-    assert data["heard"] and data["pruned"]["gone_after"] == pruned.gone_after.tolist() and len(data["images"]) == 2
-    assert not ss.explain_answer(hearing, frames(0), text).heard
+    assert (
+        data["sound"]["width"] == data["sound"]["height"] == 4
+        and data["pruned"]["gone_after"] == pruned.gone_after.tolist()
+        and len(data["images"]) == 2
+    )
+    assert ss.explain_answer(hearing, frames(0), text).sound is None
     with pytest.raises(ss.DataError, match="3 sounds and 1 texts"):
         hearing.predict([frames(0)], text, audio=[None] * 3)
 
@@ -117,6 +125,56 @@ def test_every_instrument_takes_sound_and_pruning(hearing):
     found = jax.eval_shape(lambda params: study(nnx.merge(hearing.graphdef, params), question), hearing.params)
     assert found.kept.shape == (2, 1, 8) and found.looks.to_image.shape == (3, 1, 2, 8, 8)
     assert {each.image.shape for each in found.instruments.values()} == {(1, 8)}
+    assert {each.audio.shape for each in found.instruments.values()} == {(1, 2)}
+    asking = [each.words_audio.shape for each in found.instruments.values() if each.words is not None]
+    assert asking == [(1, 8, 2)] * 6
+
+
+def test_what_counted_of_a_sound(hearing):
+    """By the weights themselves, by hiding a window by hand, and by what the shares of all tokens add up to."""
+    plain = dataclasses.replace(hearing.config.model, pruning=PruningConfig())
+    module = _model(
+        dataclasses.replace(hearing.config, model=plain),
+        hearing.processor,
+        {"vqa": ss.HeadConfig(kind="classifier", size=len(ANSWERS))},
+    ).module
+    graph, params = nnx.split(module)
+    batch = hearing.processor.batch_of([frames(0)], ["is it high?"], [np.sin(np.arange(40) / 2)])
+    question = explained.Question(batch=batch, target=np.ones(1, np.int32), head="vqa", spec=hearing.spec)
+
+    @jax.jit
+    def everything(params):
+        model = nnx.merge(graph, params)
+
+        def logit(batch):
+            return model.heads["vqa"](model(batch))[0, 0, 1]
+
+        def hidden(i):
+            return batch.replace(
+                audio=dataclasses.replace(batch.audio, segments=batch.audio.segments * (np.arange(2) != i))
+            )
+
+        said = {
+            name: explain(name, model, question) for name in ("mean_attention", "occlusion", "integrated_gradients")
+        }
+        logits = [logit(each) for each in (batch, blank(question), hidden(0), hidden(1))]
+        return said, logits, model(batch, attention=True).attention["self"]
+
+    said, (whole, nothing, *without), weights = jax.device_get(everything(params))
+    assert batch.audio.segments.tolist() == [[1, 0]]  # 40 samples are one window of 32
+    start = batch.text.ids.shape[1] + batch.image.segments.shape[1]
+    mean = weights.mean((0, 2))[0]
+    np.testing.assert_allclose(said["mean_attention"].audio[0], mean[0, start : start + 2], atol=1e-6)
+    words = batch.text.segments[0] > 0
+    asked = mean[:8, start : start + 2] * words[:, None] * (batch.audio.segments[0] > 0)
+    np.testing.assert_allclose(said["mean_attention"].words_audio[0], asked, atol=1e-6)
+    np.testing.assert_allclose(said["occlusion"].audio[0], whole - np.array(without), atol=1e-5)
+    moved = said["occlusion"].words_audio[0]
+    assert (moved[words, 0] > 0).all() and not moved[:, 1].any()
+    shares = said["integrated_gradients"]
+    assert abs(shares.audio).sum() > 1e-4
+    total = shares.text.sum() + shares.image.sum() + shares.audio.sum()
+    np.testing.assert_allclose(total, whole - nothing, atol=1e-4)
 
 
 def test_the_report_says_what_it_leaves_out(hearing):

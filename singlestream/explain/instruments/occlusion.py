@@ -15,10 +15,10 @@ from singlestream.model.build import AnyModel
 def explain(model: AnyModel, question: Question) -> Relevance:
     """How far the answer's logit falls when nobody sees a token: its segment is 0, and it is as if it were padding.
 
-    `words`: how far (Euclidean distance) a word's final state moves when an image token is hidden. T + N passes.
+    `words` and `words_audio`: how far (Euclidean distance) a word's final state moves when an image token, or an audio
+    token, is hidden. T + N + A passes.
     """
     batch = question.batch
-    image, text = batch.image, batch.text
 
     def answers(**changed: Array) -> tuple[Array, Array]:
         hidden = {
@@ -29,15 +29,17 @@ def explain(model: AnyModel, question: Question) -> Relevance:
 
     whole, states = answers()
 
-    def without_image(number: Array) -> tuple[Array, Array]:
-        seen = jnp.arange(image.segments.shape[1]) != number
-        left, moved = answers(image=jnp.asarray(image.segments) * seen)
-        return whole - left, jnp.linalg.norm((states - moved).astype(whole.dtype), axis=-1)
+    def without(name: str) -> tuple[Array, Array]:
+        """The fall for each token of this input, [B, M], and how far each word moves, [B, T, M]."""
+        segments = jnp.asarray(batch.inputs[name].segments)
 
-    def without_word(number: Array) -> Array:
-        seen = jnp.arange(text.segments.shape[1]) != number
-        return whole - answers(text=jnp.asarray(text.segments) * seen)[0]
+        def one(number: Array) -> tuple[Array, Array]:
+            left, moved = answers(**{name: segments * (jnp.arange(segments.shape[1]) != number)})
+            return whole - left, jnp.linalg.norm((states - moved).astype(whole.dtype), axis=-1)
 
-    of_image, of_words = jax.lax.map(without_image, jnp.arange(image.segments.shape[1]))
-    of_text = jax.lax.map(without_word, jnp.arange(text.segments.shape[1]))
-    return masked(Relevance(of_text.T, of_image.T, jnp.moveaxis(of_words, 0, -1)), batch)
+        falls, moves = jax.lax.map(one, jnp.arange(segments.shape[1]))
+        return falls.T, jnp.moveaxis(moves, 0, -1)
+
+    (text, _), (image, words) = without("text"), without("image")
+    audio, words_audio = (None, None) if batch.audio is None else without("audio")
+    return masked(Relevance(text, image, words, audio, words_audio), batch)
