@@ -136,10 +136,11 @@ def _explain(error: Exception, argv: Sequence[str]) -> str:
     """What a config file, or ml_collections setting one of its keys, raised."""
     text = str(error)
     unknown, meant = re.search(r"\w+", text), re.search(r'Did you mean "(\w+)"', text)
-    for argument in argv[1:]:
-        key = argument.partition("=")[0]
-        if isinstance(error, AttributeError | KeyError) and unknown and f".{unknown[0]}." in f"{key}.":
-            return f"{argument}: no such setting{f', did you mean {meant[1]}?' if meant else ''}"
+    if isinstance(error, AttributeError | KeyError) and unknown:
+        # The error has one word of the key: two arguments that share it cannot be told apart.
+        named = [argument for argument in argv[1:] if f".{unknown[0]}." in f"{argument.partition('=')[0]}."]
+        if named:
+            return f"{' or '.join(named)}: no such setting{f', did you mean {meant[1]}?' if meant else ''}"
     if "get_config" in text and isinstance(error, AttributeError):
         return "the config file has no function get_config()"
     last = traceback.extract_tb(error.__traceback__)[-1]

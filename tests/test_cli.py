@@ -75,6 +75,10 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
             "--config.train.num_stepz=3: no such setting, did you mean num_steps?",
         ),
         (
+            [QUICKSTART, "--config.data.rate=2", "--config.train.rate=1"],
+            "--config.data.rate=2 or --config.train.rate=1: no such setting",
+        ),
+        (
             [QUICKSTART, "--config.train.num_steps=many"],
             "flag --config.train.num_steps=many: invalid literal for int()",
         ),
