@@ -209,8 +209,12 @@ def other_layout(data: Path) -> None:
     ("damage", "message"),
     [
         (missing_picture, "{data}: dev/images/2/dev-2-2-0.png (record dev-2-2): no such image file"),
-        (corrupt_picture, "{data}: dev/images/2/dev-2-2-0.png (record dev-2-2): not a readable image ("),
-        (empty_text, "text dev-2-2: the text ' ' is empty"),
+        pytest.param(
+            corrupt_picture,
+            "{data}: dev/images/2/dev-2-2-0.png (record dev-2-2): not a readable image (",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(empty_text, "text dev-2-2: the text ' ' is empty", marks=pytest.mark.slow),
         (other_layout, "{data} is not NLVR: expected dev/dev.json, test/test.json, "),
     ],
 )

@@ -85,7 +85,12 @@ def folder(one_device, tmp_path_factory) -> Path:  # noqa: F811
     return path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+LONG = ROOT / "docs" / "modules.md"
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page == LONG)) for page in PAGES], ids=NAMES
+)
 def test_python_examples_run(page, folder, monkeypatch):
     examples = [block for block in blocks(page) if block.language == "python" and not block.not_run]
     monkeypatch.chdir(folder)

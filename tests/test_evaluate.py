@@ -139,6 +139,7 @@ def test_the_page_shows_the_run(run, metrics):
     assert any(word["boxes"] for example in data["examples"] for word in example["words"])
 
 
+@pytest.mark.slow
 def test_texts_that_were_cut_are_counted(run, metrics, tmp_path):
     assert metrics["text/truncated"] == 0
     shutil.copytree(run, tmp_path / "short", ignore=shutil.ignore_patterns("eval"))
@@ -226,9 +227,13 @@ def test_the_program_needs_the_folder_alone_and_ends_with_one_line_of_json(run, 
     [
         (["--workdir=RUN", "--split=holiday"], "--split=holiday: scenes has train, validation, test, test_composition"),
         (["--workdir=RUN", "--checkpoint=999999"], "no checkpoint '999999'"),
-        (["--workdir=NOWHERE"], "no such folder"),
+        pytest.param(["--workdir=NOWHERE"], "no such folder", marks=pytest.mark.slow),
         ([], "--workdir is missing"),
-        (["--workdir=RUN", "--search=greedy"], "--search=greedy: it is for a run with config.objectives.prefix_lm"),
+        pytest.param(
+            ["--workdir=RUN", "--search=greedy"],
+            "--search=greedy: it is for a run with config.objectives.prefix_lm",
+            marks=pytest.mark.slow,
+        ),
         (["--workdir=RUN", "--beams=0"], "--search and its flags: num_beams=0, top_p=0.9, temperature=1.0: a search"),
     ],
 )
@@ -309,6 +314,7 @@ def test_curves_leave_out_what_was_not_logged():
     assert accuracy.title == "Accuracy (itm/accuracy)" and accuracy.percent
 
 
+@pytest.mark.slow
 def test_a_pruned_model_is_evaluated_beside_the_whole_one(run, metrics):
     """All that is written is of the pruned model, but for the head that points; a wrong share leaves no folder."""
     before = (run / "eval" / "test" / "metrics.json").read_bytes()

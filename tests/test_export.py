@@ -248,7 +248,7 @@ def test_other_single_streams(changes):
     agree(module, batch)
 
 
-@pytest.mark.parametrize("size", ["lxmert_tiny", "vilbert"])
+@pytest.mark.parametrize("size", ["lxmert_tiny", pytest.param("vilbert", marks=pytest.mark.slow)])
 def test_two_streams_and_a_head_that_reads_pairs(size):
     small = dict(width=24, image_width=24, cross_width=24, num_heads=2, image_heads=2, cross_heads=2, mlp_dim=32)
     few = dict(num_layers=2, image_layers=1, cross_after_text=(1,), cross_after_image=(1,), image_mlp_dim=32)
@@ -331,12 +331,20 @@ def test_the_command_writes_what_the_function_writes(run, tmp_path):
         ((), "--workdir is missing (--help shows all flags)"),
         (("--workdir={run}",), "--output is missing (--help shows all flags)"),
         (("--workdir={tmp}", "--output={tmp}/out"), "{tmp} is not a run's folder"),
-        (("--workdir={tmp}/no", "--output={tmp}/out"), "{tmp}/no: no such"),
+        pytest.param(("--workdir={tmp}/no", "--output={tmp}/out"), "{tmp}/no: no such", marks=pytest.mark.slow),
         (("--workdir={run}", "--output={tmp}/out", "--checkpoint=7"), "no checkpoint '7' in {run}/checkpoints"),
         (("--workdir={run}", "--output={tmp}/out", "--head=vqa,caption"), "no head caption: this model has vqa"),
         (("--workdir={run}", "--output={tmp}/out", "--platforms=gpu"), "platform 'gpu': choose from cpu, cuda, tpu"),
-        (("--workdir={run}", "--output={tmp}/out", "--platforms="), "platform '': choose from cpu, cuda, tpu"),
-        (("--workdir={run}", "--output={tmp}"), "{tmp} exists already; an export overwrites nothing"),
+        pytest.param(
+            ("--workdir={run}", "--output={tmp}/out", "--platforms="),
+            "platform '': choose from cpu, cuda, tpu",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--workdir={run}", "--output={tmp}"),
+            "{tmp} exists already; an export overwrites nothing",
+            marks=pytest.mark.slow,
+        ),
         (("--workdir={run}", "--output=/proc/out"), "/proc/out cannot be written: No such file or directory"),
         (("--workdir={run}", "--output={tmp}/out", "more"), "unexpected argument 'more'"),
         (("--outptu={tmp}/out",), "Unknown command line flag 'outptu'"),

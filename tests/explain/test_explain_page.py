@@ -286,6 +286,7 @@ def _program(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_and_says_so(run, said):
     page, other = run / "page.html", next(a for a in said.prediction.probabilities if a != said.answer)
     done = _program(run / "picture.png", TEXT, f"--workdir={run / 'run'}", f"--output={page}", f"--answer={other}")

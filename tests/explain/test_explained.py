@@ -119,6 +119,7 @@ def test_sound_and_pruning(hearing, light):
         hearing.predict([frames(0)], text, audio=[None] * 3)
 
 
+@pytest.mark.slow
 def test_every_instrument_takes_sound_and_pruning(hearing):
     batch = hearing.processor.batch_of([frames(0)], ["is it high?"], [np.zeros(64)])
     question = explained.Question(batch=batch, target=np.zeros(1, np.int32), head="vqa", spec=hearing.spec)
@@ -287,6 +288,7 @@ def test_without_a_score_there_is_what_words_look_at(objective, direction, chang
         ss.explain_answer(model, picture, CAPTION, "red")
 
 
+@pytest.mark.slow
 def test_the_page_without_an_answer_in_a_browser(browser, tmp_path):
     found = ss.explain_answer(without_answers("prefix_lm"), frames(0)[0], CAPTION)
     write_explained(found, tmp_path / "page.html", title="a run")

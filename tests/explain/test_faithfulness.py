@@ -56,7 +56,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", ["shared", pytest.param("paired", marks=pytest.mark.slow)])
 def test_a_head_that_is_taken_out_gives_zeros(name):
     """The same logits as a model whose projection reads zeros from that head."""
     asked, model = question(name), model_of(name)

@@ -82,6 +82,7 @@ def test_means_and_products_of_attention_by_loops(name):
     _holds(name, said["attention_gradient"], np.mean(_matrices(name, raising), 0))
 
 
+@pytest.mark.slow
 def test_raw_attention_is_the_layers():
     said, (attention, _) = everything("one")
     _holds("one", said["attention"], attention["self"][-1].mean(1))

@@ -88,6 +88,7 @@ def unlearned(arm, result):
 BREAKS = {16: random_tokens, 20: all_ways, 21: wider, 22: multiplied, 23: cut, 24: unlearned}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", TRAINED)
 def test_fails_without_its_mechanism(number):
     judge = load(number).module.judge

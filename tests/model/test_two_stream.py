@@ -96,7 +96,9 @@ def _close(actual, expected, tolerance=1e-5):
     np.testing.assert_allclose(actual, expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("config", [SHARED, PAIRED], ids=["shared", "paired"])
+@pytest.mark.parametrize(
+    "config", [pytest.param(SHARED, id="shared", marks=pytest.mark.slow), pytest.param(PAIRED, id="paired")]
+)
 @given(
     data=st.data(),
     sizes=st.lists(st.tuples(st.integers(2, WORDS), st.integers(1, REGIONS)), min_size=2, max_size=4),

@@ -121,6 +121,7 @@ def _told(batch):
     return batch.replace(targets=targets)
 
 
+@pytest.mark.slow
 def test_gradients_over_patches_are_those_of_differences():
     with jax.enable_x64(True):
         model = dataclasses.replace(CONFIG, num_layers=1, dtype="float64")

@@ -80,6 +80,7 @@ def expected_loss(params):
     return total - ENTROPY * of_examples / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", [0.0, -1.5])
 def test_the_mean_of_many_draws_is_the_gradient_of_the_expected_loss(baseline):
     """Each of 28 numbers within 5 of its standard errors: by chance not so in fewer than one of 10^4 seeds."""

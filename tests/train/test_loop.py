@@ -129,7 +129,7 @@ def test_other_settings_are_refused(calm):
     assert folder.config.read_text() == before
 
 
-@pytest.mark.parametrize("at", [3, 4])
+@pytest.mark.parametrize("at", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_bit_for_bit(calm, tmp_path, at):
     config, whole, _ = calm
     with stopped_at(at), pytest.raises(Interrupted, match=f"at step {at}") as stopped:

@@ -143,7 +143,7 @@ def gradients(run, batches):
     return found
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_accumulation_is_exact(gradients, parts):
     (whole, metrics), (split, metrics_split) = gradients(1), gradients(parts)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(split), strict=True):
@@ -170,6 +170,7 @@ def test_no_compilation_after_the_first_step(run, batches):
     assert int(state["step"]) == 4
 
 
+@pytest.mark.slow
 def test_average_of_parameters(run, batches):
     step_fn, init = parts_of(run, ema_decay=0.15)
     before = init()
