@@ -16,8 +16,9 @@ HEAD = """# Theory, tested
 What is claimed of attention, each claim with the experiment that could refute it: a file of [lab](../lab). Written by
 `python -m lab --figures=docs/images/lab --page=docs/theory.md`; a claim about trained models is tested with `--train`.
 Numbers are the median of the seeds, the smallest and the largest. A claim holds if every seed lies within the bounds,
-which are fixed before. Where a first bound was a bad guess and was moved, it says so under "Seen": (2), (7), (8), (12)
-and (24). A number without bounds is told and decides nothing.
+which are fixed before. Where a first bound was a bad guess and was moved, or one was added, it says so under "Seen":
+(2), (7), (8), (12), (16), (23) and (24); (18) was asked in another way at first. A number without bounds is told and
+decides nothing.
 """
 TABLE = "| | measured | median | smallest to largest | wanted | |\n| --- | --- | --- | --- | --- | --- |"
 
