@@ -34,6 +34,7 @@ from singlestream.explain.localisation import Located, locate_answer, locate_wor
 from singlestream.explain.pointing import add_counts, count_pointing
 from singlestream.explain.question import Question, Relevance
 from singlestream.explain.scores import bootstrap_interval, wilson_interval
+from singlestream.model.answering import is_by_itself
 from singlestream.model.mentions import mentions
 
 ROWS = 25  # of a batch
@@ -73,7 +74,10 @@ def table(models: list[ss.Model], count: int) -> Iterator[str]:
     options = {"attention": {"layer": layer, "head": head}}
     ways: dict[str, Explain] = {"random": _random, "boxes": functools.partial(_boxes, model.spec.continuations)}
     ways |= {name: functools.partial(explain, name, **options.get(name, {})) for name in instrument_names()}
-    follow = jax.jit(lambda params, question, image: curves(nnx.merge(model.graphdef, params), question, image))
+    by_itself = is_by_itself("vqa", model.config)
+    follow = jax.jit(
+        lambda params, question, image: curves(nnx.merge(model.graphdef, params), question, image, by_itself=by_itself)
+    )
     random: Curves | None = None
     for name, way in ways.items():
         said, seconds = run(model, model.params, way, asked)

@@ -21,7 +21,9 @@ class Curves(NamedTuple):
     insertion: Float[Array, "B M"]  # the tokens that count most come first: the higher, the better
 
 
-def curves(model: AnyModel, question: Question, relevance: Float[Array, "B N"], *, points: int = 10) -> Curves:
+def curves(
+    model: AnyModel, question: Question, relevance: Float[Array, "B N"], *, points: int = 10, by_itself: bool = False
+) -> Curves:
     """Hides, and shows, image tokens by the order of their relevance; ties go by their number.
 
     A hidden token is padding to the model, nothing is put in its place. 2 (points + 1) passes.
@@ -29,6 +31,7 @@ def curves(model: AnyModel, question: Question, relevance: Float[Array, "B N"], 
     Args:
         relevance: the larger, the earlier; of padding it is not read.
         points: stretches of the curve; at point i the share i / points of each row's own tokens has gone or come.
+        by_itself: the head says of each answer by itself how probable it is, see `model.answering.is_by_itself`.
     """
     batch = question.batch
     segments = jnp.asarray(batch.image.segments)
@@ -43,8 +46,11 @@ def curves(model: AnyModel, question: Question, relevance: Float[Array, "B N"], 
     def shown(tokens: Array) -> Array:
         image = dataclasses.replace(batch.image, segments=segments * tokens)
         encoded = model(batch.replace(image=image))
+        logit = answer_logit(model, question, encoded)
+        if by_itself:
+            return jax.nn.sigmoid(logit)
         every = jax.nn.logsumexp(model.heads[question.head](encoded)[:, 0], axis=-1)
-        return jnp.exp(answer_logit(model, question, encoded) - every)
+        return jnp.exp(logit - every)
 
     deletion, insertion = jax.lax.map(probability, jnp.arange(points + 1))
     return Curves(deletion.T, insertion.T)

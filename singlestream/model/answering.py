@@ -25,14 +25,17 @@ def gives_several(config: Config) -> bool:
     return bool(config.objective_options.get(LABEL_HEAD, {}).get("several"))
 
 
+def is_by_itself(head: str, config: Config) -> bool:
+    """Whether after such a run a head says of each answer by itself how probable it is; else of one of them all."""
+    if head == LABEL_HEAD:
+        return gives_several(config)
+    return head == "vqa" and config.objective_options.get("vqa", {}).get("loss") == "binary"
+
+
 def probabilities(logits: Float[Array, "*S answers"], head: str, config: Config) -> Float[Array, "*S answers"]:
     """What a head's logits say after such a run: a distribution over the answers, or of each answer by itself.
 
     After `vqa` with the loss `binary` these are the points to expect of it, after `classify` with `several` how
     probable it is that the label is there.
     """
-    by_itself = {
-        "vqa": config.objective_options.get("vqa", {}).get("loss") == "binary",
-        LABEL_HEAD: gives_several(config),
-    }
-    return jax.nn.sigmoid(logits) if by_itself.get(head) else jax.nn.softmax(logits, axis=-1)
+    return jax.nn.sigmoid(logits) if is_by_itself(head, config) else jax.nn.softmax(logits, axis=-1)

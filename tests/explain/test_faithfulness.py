@@ -14,19 +14,23 @@ from singlestream.explain.faithfulness import area, curves
 from tests.explain.toy_questions import model_of, question
 
 
-def test_curves_hide_and_show_tokens_by_their_relevance():
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_curves_hide_and_show_tokens_by_their_relevance(by_itself):
     """Every point of both curves: a batch in which the tokens are hidden one after another."""
     asked, model = question("one"), model_of("one")
     relevance = np.array([[0.1, 0.9, 0.3, 0.3, -1, 0], [0.2, 0.1, 0.5, 7, 8, 9]], np.float32)
     order = [[1, 2, 3, 0, 5, 4], [2, 0, 1]]  # ties by their number; padding is left out
     graph, params = nnx.split(model)
-    found = jax.jit(lambda p, q: curves(nnx.merge(graph, p), q, relevance, points=3))(params, asked)
+    found = jax.jit(lambda p, q: curves(nnx.merge(graph, p), q, relevance, points=3, by_itself=by_itself))(
+        params, asked
+    )
 
     @jax.jit
     def probability(params, segments):
         model, image = nnx.merge(graph, params), dataclasses.replace(asked.batch.image, segments=segments)
         logits = model.heads["vqa"](model(asked.batch.replace(image=image)))[:, 0]
-        return jax.nn.softmax(logits)[np.arange(2), asked.target]
+        said = jax.nn.sigmoid(logits) if by_itself else jax.nn.softmax(logits)
+        return said[np.arange(2), asked.target]
 
     for point in range(4):
         left, shown = np.array(asked.batch.image.segments), np.zeros((2, 6), np.int32)

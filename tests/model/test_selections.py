@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from singlestream.batch import ALL, EXTRA, IMAGE, TEXT, BatchError
+from singlestream.batch import ALL, AUDIO, EXTRA, IMAGE, TEXT, BatchError
 from singlestream.model.attention import turns
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.module import Attention
@@ -471,9 +471,10 @@ def test_edges_come_with_the_batch():
     assert np.argwhere(found[0] & ~across & ~np.eye(11, dtype=bool)).tolist() == to_all
 
 
-def test_edges_cut_off_no_class_token_and_no_bottleneck():
+@pytest.mark.parametrize("other", [EXTRA, AUDIO], ids=["bottleneck", "sound"])
+def test_edges_cut_off_no_class_token_and_nothing_beside_words_and_patches(other):
     """Which no edge can name: two patches without an edge are joined to it, and not to each other."""
-    modality = np.array([[IMAGE, IMAGE, IMAGE, EXTRA, EXTRA]], np.int32)
+    modality = np.array([[IMAGE, IMAGE, IMAGE, other, other]], np.int32)
     where = np.array([[[-1] * 3, [0, 0, 0], [0, 0, 1], [-1] * 3, [-1] * 3]], np.int32)
     ones, numbers = np.ones((1, 5), np.int32), np.arange(5, dtype=np.int32)[None]
     edges = np.full((1, 1, 2), -1, np.int32)

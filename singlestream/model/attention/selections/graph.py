@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Bool, Float, Int32
 
-from singlestream.batch import ALL, EXTRA, IMAGE, Array
+from singlestream.batch import ALL, AUDIO, EXTRA, IMAGE, Array
 from singlestream.model.attention.apart import apart
 from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.attention.plain import Scores
@@ -24,7 +24,7 @@ from singlestream.model.visibility import Visibility
 def joined(visibility: Visibility) -> Bool[Array, "B Q K"]:
     """True where an edge of `visibility.edges` joins query and key, in either direction, or they are one token.
 
-    Two modalities always are, and so is what edges do not number, a picture's class token or a bottleneck, with all.
+    Two modalities always are, and what edges do not number (a picture's class token, a bottleneck, sound) with all.
     """
     if visibility.edges is None:
         raise ValueError("config.model.attention.graph='edges' does not go with texts written word by word: no edges")
@@ -48,8 +48,8 @@ def _is_hub(edges: Int32[Array, "B E 2"], tokens: Int32[Array, "B L"]) -> Bool[A
 
 
 def _added(tokens: Visibility) -> Bool[Array, "B L"]:
-    """The tokens that a model puts beside words, patches and regions."""
-    added = tokens.modality == EXTRA
+    """The tokens beside words, patches and regions: what a model adds, and sound."""
+    added = (tokens.modality == EXTRA) | (tokens.modality == AUDIO)
     if tokens.where is None:
         return added
     return added | ((tokens.modality == IMAGE) & (tokens.where[..., 0] < 0))
