@@ -68,11 +68,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         config.model.num_layers = 6
     elif variant == "align":
         config.train.num_steps = 1000
-        config.train.learning_rate = 1e-3
-        config.train.muon_learning_rate = 0.01
+        config.train.learning_rate = 5e-4
+        config.train.muon_learning_rate = 0.005
         config.train.eval_every = 500
         config.train.checkpoint_every = 500
-        config.objectives = {**config.objectives, "align": 1.0}
+        config.objectives = {"vqa": 1.0, "align": 1.0}
         config.objective_options = {"align": {"layer": 3}}
     elif variant:
         known = "align, fine, no_locate, no_where and no_word"

@@ -239,6 +239,16 @@ def test_the_page_in_a_browser(browser, said, tmp_path, width):
     assert text_of(browser, ".where") == "Layer 1, head 2"
     share = said.heads.to_image[0, 1, 1].sum()
     assert f"“is” gives {100 * share:.0f}% to the picture" in text_of(browser, ".triple figcaption")
+    shown = [said.heads.coverage[1], said.heads.fertility, np.abs(said.heads.modes.patches[0, 1, 0])]
+    for values, place in zip(
+        shown, (".triple > :nth-child(2)", ".triple > :nth-child(3)", ".modes .mode"), strict=True
+    ):
+        nodes = f"return [...document.querySelector('.close {place}').querySelectorAll('.patch')]"
+        veils = browser.execute_script(nodes + ".map((n) => +n.style.getPropertyValue('--veil'))")
+        np.testing.assert_allclose(veils, 0.88 * (1 - values / values.max()), atol=2e-3)
+    strength = said.heads.modes.strength[0, 1, 0]
+    caption = text_of(browser, ".modes figcaption").partition("strength ")[2]
+    assert float(caption) == pytest.approx(strength, rel=0.02)
     assert complaints(browser) == []
 
 
