@@ -10,8 +10,9 @@ from flax import nnx
 
 from singlestream.answers import Metrics, put_share
 from singlestream.caption_scores import caption_scores, missing
+from singlestream.config import DataConfig
+from singlestream.data.pipeline import wanted
 from singlestream.data.record import Record, Source
-from singlestream.data.survey import is_question
 from singlestream.model.captions import Caption, Search, Writer, writing
 from singlestream.predict import MAX_ROWS, Model
 
@@ -20,16 +21,13 @@ FILE = "captions.jsonl"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Captioned:
-    """A record's caption, and what its source says of it (`true`, say), {} where it cannot tell."""
+    """A record's caption, what people wrote about the picture (of the kinds that the run was trained on), and what
+    its source says of the caption (`true`, say), {} where it cannot tell."""
 
     record: Record
     caption: Caption
+    references: tuple[str, ...]
     verdicts: Mapping[str, bool] = dataclasses.field(default_factory=dict)
-
-    @property
-    def references(self) -> list[str]:
-        """What people wrote about the picture."""
-        return [text.text for text in self.record.texts if not is_question(text)]
 
     def to_json(self) -> str:
         """A line of `captions.jsonl`."""
@@ -58,8 +56,15 @@ def write_captions(model: Model, source: Source, search: Search | None = None) -
         rows += [processor.row([])] * (MAX_ROWS - len(rows))  # one size of a batch, one program
         for record, caption in zip(records, writer(model.params, processor.batch(rows)), strict=False):
             verdicts = judge(record, caption.text) if judge else {}
-            found.append(Captioned(record=record, caption=caption, verdicts=verdicts))
+            said = references(record, data)
+            found.append(Captioned(record=record, caption=caption, references=said, verdicts=verdicts))
     return found
+
+
+def references(record: Record, data: DataConfig) -> tuple[str, ...]:
+    """The record's captions, of the kinds that are trained on (`config.data.kinds`)."""
+    captions = dataclasses.replace(data, texts="captions")
+    return tuple(text.text for text in record.texts if wanted(text, captions))
 
 
 def unscored(captioned: Sequence[Captioned]) -> str:

@@ -15,6 +15,7 @@ import pytest
 import singlestream as ss
 from singlestream import captioned
 from singlestream.captioned import write_captions
+from singlestream.config import DataConfig
 from singlestream.data.record import Record, Sentence
 from singlestream.data.sources import open_split
 from singlestream.evaluate import evaluate
@@ -87,19 +88,23 @@ def test_a_picture_is_known_by_its_file_and_one_without_a_reference_is_said(monk
     told = Record(id="r", images=(), texts=(text,), picture=1, files=("a.jpg",))
     untold = dataclasses.replace(told, texts=(dataclasses.replace(text, answer="yes"),))
     caption = ss.Caption(text="a ring", log_probability=-1.0)
-    both = [captioned.Captioned(record=record, caption=caption) for record in (told, untold)]
+    both = [
+        captioned.Captioned(record=record, caption=caption, references=captioned.references(record, DataConfig()))
+        for record in (told, untold)
+    ]
     assert [json.loads(each.to_json())["files"] for each in both] == [["a.jpg"], ["a.jpg"]]
     assert captioned.unscored(both) == "1 of the 2 pictures have no reference"
     assert captioned.summarise_captions(both) == {"caption/count": 2}
     assert captioned.unscored(both[:1]) == ""
 
 
-def test_a_question_is_no_reference_whether_answered_or_not():
-    said = (("a cat", ""), ("what is it?", None), ("is it red?", "no"))
-    texts = tuple(Sentence(id=text, text=text, answer=answer) for text, answer in said)
-    caption = ss.Caption(text="a dog", log_probability=0.0)
+def test_references_are_the_captions_of_the_kinds_that_are_trained_on():
+    """A question is none, whether it was answered or not."""
+    said = (("a cat", "", "short"), ("a cat and a dog", "", "all"), ("what is it?", None, "all"), ("one?", "no", "all"))
+    texts = tuple(Sentence(id=text, text=text, answer=answer, kind=kind) for text, answer, kind in said)
     record = Record(id="1", images=(), texts=texts, picture=1)
-    assert captioned.Captioned(record=record, caption=caption).references == ["a cat"]
+    assert captioned.references(record, DataConfig()) == ("a cat", "a cat and a dog")
+    assert captioned.references(record, DataConfig(kinds=("all",))) == ("a cat and a dog",)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class PictureId(NamedTuple):
 
     @property
     def number(self) -> int:
-        """`Record.picture`, the same in every source: COCO's id; apart from those, Visual Genome's below 0.
+        """`Record.picture`, the same in every source: COCO's id; apart from those, Flickr's; Visual Genome's below 0.
 
         Ids of Flickr do not fit into int32 and are folded; of 31,000 two may meet, which costs a negative, no more.
         """

@@ -68,10 +68,13 @@ def test_what_was_trained_on_is_counted_in_an_evaluation(folder, tmp_path):
     assert read_ids(tmp_path / "pictures.npz") == trained and read_ids(tmp_path / "none.npz") == {}
 
 
-def test_pictures_of_visual_genome_are_known_by_both_names(folder):
+def test_pictures_of_visual_genome_are_known_by_every_name(folder):
     source = opened("visual_genome", folder, "train", held_out=1)
     seen = by_collection(picture_ids(source))
-    assert seen == {COCO: frozenset({9}), VISUAL_GENOME: frozenset({1, 2})}
+    (_, flickr), *_ = toy.FLICKR
+    assert seen == {COCO: frozenset({9}), FLICKR30K: frozenset({flickr}), VISUAL_GENOME: frozenset({1, 2})}
+    flickr30k = picture_ids(opened("flickr30k", folder, toy.FLICKR[0][0]))
+    assert overlap(seen, flickr30k) == 1 and overlap({COCO: frozenset({flickr})}, flickr30k) == 0
     assert overlap(seen, picture_ids(opened("vqav2", folder, "train"))) == 1  # 9, and not 25
     assert overlap(seen, picture_ids(source)) == 2
     assert overlap({COCO: frozenset({9}), VISUAL_GENOME: frozenset({1})}, picture_ids(source)) == 2  # one by each name

@@ -16,6 +16,7 @@ from PIL import Image
 from singlestream.batch import check_batch
 from singlestream.config import Config, ConfigError, DataConfig, ModelConfig
 from singlestream.data import image
+from singlestream.data.overlap import FLICKR30K, PictureId
 from singlestream.data.pipeline import train_iterator
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError, Sentence
@@ -156,7 +157,8 @@ def test_visual_genome_has_regions_or_questions(tmp_path):
     assert [text.id for text in texts(source)] == ["10", "11", "20", "21"]
     np.testing.assert_allclose(source.texts(0)[0].mentions[0].boxes, [[0.25, 0.25, 0.75, 0.75]])
     np.testing.assert_allclose(source.texts(1)[0].mentions[0].boxes, [[0, 0, 1, 0.25]])
-    assert [source[i].picture for i in range(4)] == [-1, -1, 9, 9]  # the second is COCO's
+    flickr = PictureId(FLICKR30K, toy.FLICKR[0][1]).number
+    assert [source[i].picture for i in range(4)] == [flickr, flickr, 9, 9]  # the second is COCO's
     (asked,) = texts(opened("visual_genome", tmp_path, "validation", options={"texts": "questions"}))
     assert (asked.id, asked.text, asked.answer) == ("2412345", "What colour is it?", "dark green")
     with pytest.raises(DataError, match="of its pictures 3 are held out, which leaves no text"):

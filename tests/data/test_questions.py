@@ -51,6 +51,15 @@ def test_a_question_has_the_answers_of_its_annotators(vqa):
     assert count.score("2") == count.score("Two.") == 1.0 and count.score("3") == 0.3  # ["2"] * 8 when normalised
 
 
+def test_an_answer_that_all_give_is_learned_to_the_letter(vqa):
+    """For to the letter it is compared."""
+    path = vqa / "v2_mscoco_train2014_annotations.json"
+    path.write_text(path.read_text().replace('"answer": "yes"', '"answer": "t-shirt"').replace('"no"', '"t-shirt"'))
+    first = _texts(open_split(_data(vqa), "train"))[0]
+    assert first.answers == ("t-shirt",) * 10 and first.answer == "t-shirt"
+    assert first.score("t-shirt") == 1 and first.score("t shirt") == 0
+
+
 def test_the_picture_is_the_one_of_its_part(vqa):
     for split, picture, name in (
         ("train", 2, "train2014/COCO_train2014_000000000025.jpg"),

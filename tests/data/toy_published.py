@@ -183,11 +183,12 @@ def write_refcoco(folder: Path, *, protocol: int = 0) -> Path:
 
 
 def write_visual_genome(folder: Path) -> Path:
-    """Three pictures, the second of them COCO's 9; each with two regions and a question."""
+    """Three pictures, the second of them COCO's 9, the first of Flickr; each with two regions and a question."""
     pictures, regions, questions = [], [], []
     for number, part, coco in ((1, "VG_100K_2", None), (2, "VG_100K", 9), (2412345, "VG_100K", None)):
         url = f"https://cs.stanford.edu/people/rak248/{part}/{number}.jpg"
-        pictures.append({"width": 24, "url": url, "height": 16, "image_id": number, "coco_id": coco, "flickr_id": None})
+        elsewhere = {"coco_id": coco, "flickr_id": FLICKR[0][1] if number == 1 else None}
+        pictures.append({"width": 24, "url": url, "height": 16, "image_id": number, **elsewhere})
         write_picture(folder / part / f"{number}.jpg", number)
         given = [(f"the clock of {number}", (6, 4, 12, 8)), ("Café sign", (-1, 0, 30, 4)), (" ", (0, 0, 1, 1))]
         regions.append(

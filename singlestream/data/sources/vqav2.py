@@ -21,7 +21,7 @@ from typing import Any
 
 from singlestream.config import DataConfig
 from singlestream.data.json_file import read_json
-from singlestream.data.official_vqa import normalise
+from singlestream.data.official_vqa import clean, normalise
 from singlestream.data.overlap import COCO, ids_of_file
 from singlestream.data.questions import Questions, dataset_folder
 from singlestream.data.record import DataError, Sentence
@@ -129,8 +129,10 @@ def _annotation(value: dict[str, Any]) -> Any:
         return sys.intern(value["answer"])
     if "question_id" not in value:
         return value
+    # Where all say the same, the evaluation compares letter by letter; `official_vqa.points` says so at length.
+    given = {clean(answer) for answer in value["answers"]}
     commonest = value["multiple_choice_answer"]
-    answer = sys.intern(normalise(commonest) or commonest)
+    answer = sys.intern(given.pop() if len(given) == 1 else normalise(commonest) or commonest)
     kind = sys.intern(value["answer_type"])
     return value["question_id"], {"answer": answer, "kind": kind, "answers": tuple(value["answers"])}
 
