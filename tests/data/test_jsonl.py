@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from singlestream.batch import check_batch
-from singlestream.config import Config, DataConfig, ModelConfig
+from singlestream.config import Config, CorpusConfig, DataConfig, ModelConfig
+from singlestream.data.mixture import open_training
 from singlestream.data.pipeline import eval_batches, train_iterator
 from singlestream.data.processor import Processor
 from singlestream.data.record import DataError
@@ -130,6 +131,36 @@ def test_it_trains_and_evaluates(folder, model, settings):
     assert asked == ["7", "train-2", "train-3", "train-4"]
 
 
+@pytest.mark.parametrize("texts_per_row", [1, 2])
+def test_pairs_texts_alone_and_pictures_alone_in_one_training(folder, texts_per_row):
+    """In files of their own, as corpora of a mixture, and in one."""
+    alone = [{"image": None, "caption": text} for text in ("Rain.", "Snow again.")]
+    shown = [{"image": "b.png", "caption": None, "id": "b"}, {"image": ["b.png", "a.png"], "caption": None}]
+    for name, lines in (("texts", alone), ("pictures", shown)):
+        (folder / name).mkdir()
+        _write(folder / name, lines)
+    corpora = {
+        "texts": CorpusConfig(name="jsonl", dir=str(folder / "texts"), texts="all", pictures=False),
+        "pictures": CorpusConfig(name="jsonl", dir=str(folder / "pictures"), texts="none", options={"images": ".."}),
+    }
+    data = _data(folder, corpora=corpora, texts_per_row=texts_per_row)
+    model = ModelConfig(patch_size=8, num_images=2, direction="prefix")
+    config = Config(data=data, model=model, objectives={"mlm": 1.0})
+    source = open_training(data)
+    assert len(source) == (4 if texts_per_row == 1 else 3) + 2 + 2
+    batch = next(train_iterator(source, Processor.build(config, source), batch_size=16, seed=0))
+    check_batch(batch)
+    read, seen = (batch.text.segments > 0).any(1), (batch.image.segments > 0).any(1)
+    assert (read & seen).any() and (read & ~seen).any() and (~read & seen).any() and (read | seen).all()
+
+    _write(folder, [*LINES, *alone, {"image": "b.png", "caption": None, "id": "b"}])
+    source = _open(folder, texts_per_row=texts_per_row)
+    last = [source[i] for i in range(len(source) - 3, len(source))]
+    assert [record.texts[0].text for record in last[:2]] == ["Rain.", "Snow again."] and last[2].texts == ()
+    assert [len(record.images) for record in last] == [0, 0, 1] and last[2].id == "b"
+    assert [record.picture for record in last] == [0, 0, source[1].picture]
+
+
 GOOD = {"image": "a.png", "question": "What?", "answer": "it"}
 
 
@@ -144,6 +175,9 @@ def _answered(answers) -> dict:
         ("[1]", 'expected an object {"image": ..., "question": ..., "answer": ...}'),
         ("[" * 100000, "no JSON"),
         ({"question": "What?", "answer": "it"}, '"image" is None, expected the name of a file'),
+        ({**GOOD, "image": None}, '"image" is None, expected the name of a file'),
+        ({"image": None, "caption": None}, '"image" is None, expected .* or null beside a "caption"'),
+        ({"caption": "It."}, '"image" is None, expected .* or null beside a "caption" that is a text alone$'),
         ({**GOOD, "image": []}, r'"image" is \[\], expected'),
         ({**GOOD, "image": 3}, '"image" is 3, expected'),
         ({**GOOD, "image": ["a.png", 3]}, r'"image" is \[\'a.png\', 3\], expected'),

@@ -6,6 +6,7 @@
     {"image": ["left.png", "right.png"], "question": ..., "answer": ...}    several pictures
     {"image": "cat.jpg", "question": "what is it?", "answer": null}         asked without a known answer
     {"image": "cat.jpg", "question": "what is it?", "answers": [...]}       what at least four annotators answered
+    {"image": null, "caption": "a text"}        {"image": "cat.jpg", "caption": null}        a text, or a picture, alone
 
 and may have an "id", a "kind" (by which results are listed) and a "group" (of texts that belong together, see below);
 other keys are not read. Pictures lie in `options.images`, seen from that folder. With `options.features` (a table .tsv,
@@ -50,8 +51,9 @@ class Line:
     """A line of the file: `where` is what errors call it, `images` are names as they stand there."""
 
     where: str
+    id: str
     images: tuple[str, ...]
-    text: Sentence
+    text: Sentence | None
 
 
 class JsonlSource:
@@ -66,26 +68,27 @@ class JsonlSource:
     ):
         self._groups, self._folder, self._features = groups, folder, features
         self.region_classes = region_classes
-        numbers = {images: i for i, images in enumerate(dict.fromkeys(group[0].images for group in groups), start=1)}
+        shown = dict.fromkeys(group[0].images for group in groups if group[0].images)
+        numbers = {(): 0, **{images: i for i, images in enumerate(shown, start=1)}}
         self._pictures = [numbers[group[0].images] for group in groups]
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def texts(self, i: int) -> tuple[Sentence, ...]:
-        return tuple(line.text for line in self._groups[i])
+        return tuple(line.text for line in self._groups[i] if line.text)
 
     def __getitem__(self, i: int) -> Record:
         first = self._groups[i][0]
         shown: dict[str, Any] = {"images": (), "files": first.images}
         try:
-            if self._features is None:
+            if self._features is None or not first.images:
                 shown["images"] = tuple(read_image(self._folder / name) for name in first.images)
             else:
                 shown["regions"] = tuple(self._features[_key(self._features, name)] for name in first.images)
         except DataError as error:
             raise DataError(f"{first.where}: {error}") from error
-        return Record(id=first.text.id, texts=self.texts(i), picture=self._pictures[i], **shown)
+        return Record(id=first.id, texts=self.texts(i), picture=self._pictures[i], **shown)
 
 
 def open_split(data: DataConfig, options: Options, split: str, *, progress: bool = True) -> JsonlSource:
@@ -110,10 +113,11 @@ def open_split(data: DataConfig, options: Options, split: str, *, progress: bool
     _check_pictures(lines, pictures, features)
     groups: dict[Any, list[Line]] = {}
     for number, line in enumerate(lines):
-        key = (line.images, line.text.group) if data.texts_per_row > 1 else number
+        shared = data.texts_per_row > 1 and line.images
+        key = (line.images, line.text.group) if shared and line.text else number
         groups.setdefault(key, []).append(line)
-    first = _key(features or {}, lines[0].images[0])
-    region_classes = detected_classes(features, first) if options.distribution else {}
+    shown = next((line.images[0] for line in lines if line.images), "")
+    region_classes = detected_classes(features, _key(features or {}, shown)) if options.distribution and shown else {}
     return JsonlSource(list(groups.values()), pictures, features, region_classes)
 
 
@@ -139,22 +143,30 @@ def _parse(content: str, where: str, name: str) -> Line:
         raise DataError(f"{where}: no JSON ({error})") from error
     if not isinstance(value, dict):
         raise DataError(f'{where}: expected an object {{"image": ..., "question": ..., "answer": ...}}')
-    images = value.get("image")
+    images = value.get("image", "")
     images = [images] if isinstance(images, str) else images
-    if not isinstance(images, list) or not images or not all(isinstance(each, str) and each for each in images):
-        raise DataError(f'{where}: "image" is {value.get("image")!r}, expected the name of a file or a list of names')
+    alone = value.keys() >= {"image", "caption"} and value["image"] is None and value["caption"] is not None
+    named = isinstance(images, list) and images and all(isinstance(each, str) and each for each in images)
+    if not alone and not named:
+        raise DataError(
+            f'{where}: "image" is {value.get("image")!r}, expected the name of a file or a list of names, or null '
+            'beside a "caption" that is a text alone'
+        )
     if value.keys() & set().union(*FORMS) not in FORMS:
         raise DataError(
             f'{where}: expected either "question" with "answer" or "answers", or "caption"; found {", ".join(value)}'
         )
+    name = str(value.get("id", name))
+    if value.get("caption", "") is None:
+        return Line(where, name, tuple(images), None)
     text = Sentence(
-        id=str(value.get("id", name)),
+        id=name,
         text=_string(value, "caption" if "caption" in value else "question", where),
         **_answer(value, where),
         kind=str(value.get("kind", "")),
         group=str(value.get("group", "")),
     )
-    return Line(where, tuple(images), text)
+    return Line(where, name, tuple(images or ()), text)
 
 
 def _answer(value: Mapping[str, Any], where: str) -> dict[str, Any]:
