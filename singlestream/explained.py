@@ -115,7 +115,7 @@ def explain_answer(
     said = jax.device_get(jax.jit(_study, static_argnums=0)(model.graphdef, model.params, question))
     words, num_image = words_of(processor, record.texts[0], batch, 0), _count(batch.image.segments)
     num_audio = 0 if batch.audio is None else _count(batch.audio.segments)
-    reads = not asked.direction and model.config.model.inputs.picture_reads_text
+    reads = not asked.direction and model.config.model.picture_reads_text
     return Explained(
         text=text,
         prediction=prediction,

@@ -83,7 +83,7 @@ def _facts(found: Evaluation) -> list[tuple[str, str]]:
             "a picture is",
             f"at most {config.data.max_patches} {'regions' if reads.image_stem == 'regions' else patches}",
         ),
-        ("the picture reads", "itself and the words" if reads.picture_reads_text else "itself, not the words"),
+        ("the picture reads", "itself and the words" if sizes.picture_reads_text else "itself, not the words"),
         ("trained for", f"{config.train.num_steps:,} steps of {config.train.batch_size} rows"),
         ("seed", str(config.seed)),
     ]

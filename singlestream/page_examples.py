@@ -91,6 +91,6 @@ def _example(model: Model, processor: Processor, each: Answered, record: Record,
         patches=patches,
         # A word looks where its pieces look on average; a patch gives a word what it gives to all of its pieces.
         to_image=words.mean @ to_image[:, 0, ..., seen],
-        to_text=to_text[:, 0, :, seen] @ words.total.T if model.config.model.inputs.picture_reads_text else None,
+        to_text=to_text[:, 0, :, seen] @ words.total.T if model.config.model.picture_reads_text else None,
         instruments={name: by_words(one, words, len(patches), 0) for name, one in said.items()},
     )

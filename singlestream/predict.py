@@ -233,7 +233,8 @@ class Model:
             UserWarning: heads of a run for which that model has no place, and which are not written.
 
         Raises:
-            ConfigError: the model is of no published family, or the folder is a run's, whose settings it would replace.
+            ConfigError: the model is of no published family, or has settings that no file of the family can say, or
+                the folder is a run's, whose settings it would replace.
             WeightsError: the folder cannot be written.
         """
         if self.plan is None:
@@ -246,6 +247,13 @@ class Model:
         if (Path(folder) / "spec.json").exists():
             raise ConfigError(
                 f"{os.fspath(folder)} is a run's folder, which holds a config.json of its own: name another"
+            )
+        usual, own = type(self.plan.config)(), self.plan.config
+        changed = [name for name in ("attention", "direction") if getattr(own, name) != getattr(usual, name)]
+        if changed:
+            raise ConfigError(
+                f"save_pretrained: config.model.{changed[0]} is {getattr(own, changed[0])!r}, and no file of "
+                f"{self.plan.family} says so; whoever opened it would compute something else"
             )
         left_out = sorted(set(self.heads) - set(self.plan.heads))
         if left_out:

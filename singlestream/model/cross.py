@@ -60,14 +60,21 @@ class ResidualCross(CrossAttention):
         return self.norm(x + dropout(branch, self.dropout_rate, key)), attention
 
 
+def _unread(config: TwoStreamConfig, visibility: Visibility, weights: bool) -> Float[Array, "B H Q K"] | None:
+    """The weights of a direction in which nobody reads."""
+    (rows, queries), keys = visibility.segments.shape, visibility.read.segments.shape[1]
+    return jnp.zeros((rows, config.cross_heads, queries, keys)) if weights else None
+
+
 class SharedCross(nnx.Module):
     """LXMERT's cross-modality layer (Tan & Bansal 2019, section 2.2.3).
 
-    One attention lets the text read the image and the image the text, both as they came in; then each stream has a
-    layer of BERT.
+    One attention lets the text read the image and the image the text, both as they came in (or, by
+    `config.direction`, one of them); then each stream has a layer of BERT.
     """
 
     def __init__(self, config: TwoStreamConfig, *, rngs: nnx.Rngs):
+        self.config = config
         text, image = config.text_side, config.image_side
         self.attention = ResidualCross(config, text, image, rngs=rngs)
         self.text = Block(text, rngs=rngs)
@@ -77,8 +84,15 @@ class SharedCross(nnx.Module):
         self, x: Streams, sees: Sees, *, key: jax.Array | None = None, weights: bool = False
     ) -> tuple[Streams, Weights]:
         keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
-        text, to_image = self.attention(x.text, x.image, sees.text_to_image, key=keys[0], weights=weights)
-        image, to_text = self.attention(x.image, x.text, sees.image_to_text, key=keys[1], weights=weights)
+        (text, image), config = x, self.config
+        if config.words_read_image:
+            text, to_image = self.attention(x.text, x.image, sees.text_to_image, key=keys[0], weights=weights)
+        else:
+            to_image = _unread(config, sees.text_to_image, weights)
+        if config.picture_reads_text:
+            image, to_text = self.attention(x.image, x.text, sees.image_to_text, key=keys[1], weights=weights)
+        else:
+            to_text = _unread(config, sees.image_to_text, weights)
         none = jnp.zeros(())  # these layers know no stochastic depth
         text, own_text = self.text(text, sees.text, depth_rate=none, key=keys[2], weights=weights)
         image, own_image = self.image(image, sees.image, depth_rate=none, key=keys[3], weights=weights)
@@ -87,11 +101,14 @@ class SharedCross(nnx.Module):
 
 
 class Reader(nnx.Module):
-    """One direction of ViLBERT's layer: cross attention and a feed-forward layer, each with a residual and post-LN."""
+    """One direction of ViLBERT's layer: cross attention and a feed-forward layer, each with a residual and post-LN.
 
-    def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, rngs: nnx.Rngs):
-        self.dropout_rate = config.dropout
-        self.attention = ResidualCross(config, reader, read, rngs=rngs)
+    Without `reads` the feed-forward layer alone.
+    """
+
+    def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, reads: bool, rngs: nnx.Rngs):
+        self.config, self.dropout_rate = config, config.dropout
+        self.attention = ResidualCross(config, reader, read, rngs=rngs) if reads else None
         self.mlp = FeedForward(reader, rngs=rngs)
         self.mlp_norm = layer_norm(reader, rngs=rngs)
         # Kept so that a published file can be written back whole; nothing reads it, there or here.
@@ -107,17 +124,21 @@ class Reader(nnx.Module):
         weights: bool,
     ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
         keys = (None, None) if key is None else jax.random.split(key)
-        x, attention = self.attention(x, other, visibility, key=keys[0], weights=weights)
+        if self.attention is None:
+            attention = _unread(self.config, visibility, weights)
+        else:
+            x, attention = self.attention(x, other, visibility, key=keys[0], weights=weights)
         return self.mlp_norm(x + dropout(self.mlp(x), self.dropout_rate, keys[1])), attention
 
 
 class PairedCross(nnx.Module):
-    """ViLBERT's co-attentional layer (Lu et al. 2019, section 3.1): each stream reads the other, as it came in."""
+    """ViLBERT's co-attentional layer (Lu et al. 2019, section 3.1): each stream reads the other, as it came in (or, by
+    `config.direction`, one of them does)."""
 
     def __init__(self, config: TwoStreamConfig, *, rngs: nnx.Rngs):
         text, image = config.text_side, config.image_side
-        self.text = Reader(config, text, image, rngs=rngs)
-        self.image = Reader(config, image, text, rngs=rngs)
+        self.text = Reader(config, text, image, reads=config.direction != "image_to_text", rngs=rngs)
+        self.image = Reader(config, image, text, reads=config.direction != "text_to_image", rngs=rngs)
 
     def __call__(
         self, x: Streams, sees: Sees, *, key: jax.Array | None = None, weights: bool = False

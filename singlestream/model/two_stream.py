@@ -182,4 +182,9 @@ def _side_of(head: HeadConfig, config: TwoStreamConfig) -> ModelConfig:
             f"head: source={head.source!r}, layer={head.layer}: heads of a two-stream model read the final states, "
             f"choose one of {', '.join(sides)}"
         )
+    if head.source in ("pooled", "pairs") and config.fusion == "none" and config.direction == "image_to_text":
+        raise ValueError(
+            "config.model.direction='image_to_text': the text's first state, which is the pooled vector, then knows "
+            "nothing of the picture; set config.model.fusion, or let the text read"
+        )
     return sides[head.source]

@@ -11,6 +11,7 @@ from singlestream.model.joins import join_names
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "cross": ("shared", "paired"),
+    "direction": ("both", "text_to_image", "image_to_text"),
     "region_norm": ("apart", "sum"),
     "fusion": tuple(dict.fromkeys(("none", "product", "sum", *join_names()))),
 }
@@ -84,6 +85,7 @@ class TwoStreamConfig:
     cross_after_text: tuple[int, ...] = (2, 2)
     cross_after_image: tuple[int, ...] = (1, 1)
     coattention: bool = True  # False: the cross layers are there, but the streams do not read each other
+    direction: str = "both"  # who reads whom there; `text_to_image`: the text the image, and the image itself alone
     spare: bool = False  # two projections a cross layer that the published ViLBERT has and nothing reads
     # So many of the text's first layers, and its embeddings, get no gradient; weight decay is the optimizer's matter.
     fixed_layers: int = 0
@@ -123,6 +125,11 @@ class TwoStreamConfig:
                 raise ValueError(f"config.model.{name}={getattr(self, name)}: must be at least {least}")
         if self.box_numbers not in (4, 5):
             raise ValueError(f"config.model.box_numbers={self.box_numbers}: must be 4, or 5 with the area")
+        if self.direction != "both" and not self.coattention:
+            raise ValueError(
+                f"config.model.direction={self.direction!r}: with config.model.coattention=False neither stream reads "
+                "the other, set one of them"
+            )
         self._check_heads()
         self._check_places()
         _ = self.text_side, self.image_side  # whose own checks cover the rest
@@ -176,8 +183,13 @@ class TwoStreamConfig:
 
     @property
     def words_read_image(self) -> bool:
-        """Whether there is a layer in which text tokens themselves read image tokens: where they meet, both ask."""
-        return self.coattention
+        """Whether there is a layer in which text tokens themselves read image tokens."""
+        return self.coattention and self.direction != "image_to_text"
+
+    @property
+    def picture_reads_text(self) -> bool:
+        """Whether image tokens read the text."""
+        return self.coattention and self.direction != "text_to_image"
 
     @property
     def num_cross(self) -> int:

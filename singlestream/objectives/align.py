@@ -59,8 +59,11 @@ class Objective(base.Objective):
             raise ValueError(
                 f"config.objective_options.align.layer={options.layer}: the model has {layers} such layers"
             )
-        if of_cross and not config.coattention:
-            raise ValueError("config.model.coattention=False: no word reads the picture, no head can point")
+        if of_cross and not config.words_read_image:
+            raise ValueError(
+                f"config.model.coattention={config.coattention}, config.model.direction={config.direction!r}: no word "
+                "reads the picture, no head can point"
+            )
         if not of_cross and (options.layer or layers) not in reading_layers(config):
             raise ValueError(_unread(config, options.layer))
         if max(options.heads) >= heads:

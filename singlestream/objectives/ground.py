@@ -80,10 +80,11 @@ class Objective(base.Objective):
         self.terms = {"choice_loss": options.choice}
         heads = {"phrase": HeadConfig(kind="regions", size=config.width, source="text")}
         if options.of == "texts":
-            if not config.inputs.picture_reads_text:
+            if not config.picture_reads_text:
+                every = "both" if isinstance(config, TwoStreamConfig) else "full"
                 raise ValueError(
                     "config.objective_options.ground.of='texts' needs pictures that read their text, config.model."
-                    f"direction={config.inputs.direction!r} hides it from them: set it to 'full', or of='phrases'"
+                    f"direction={config.direction!r} hides it from them: set it to {every!r}, or of='phrases'"
                 )
             heads = {"grounding": HeadConfig(size=1, source="image")}
         elif isinstance(config, TwoStreamConfig) and config.image_width != config.width:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import singlestream as ss
 from singlestream import interop
 from singlestream.batch import Spec
 from singlestream.interop import uniter
@@ -17,11 +18,13 @@ from singlestream.interop.build import answer_names, build, by_path, families, f
 from singlestream.interop.plan import Plan
 from singlestream.interop.rules import Rules
 from singlestream.interop.tuned import family_heads, family_rows, tuned_plan
+from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.build import build_model
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
 from tests.interop.compare import held
+from tests.interop.toy_vilt import write_vilt
 
 ANSWERS = ("no", "yes")  # as few as NLVR2's
 SPEC = Spec(vocab_size=30, num_answers=len(ANSWERS))
@@ -141,3 +144,14 @@ def test_a_heads_form_is_that_of_the_weights_before_that_of_the_family():
     assert family_heads(plan, HEADS)["vqa"].kind == "answers"
     other = {"grounding": HeadConfig(size=4)}  # of the same name, but of an example and not of its regions
     assert family_heads(plan, other) == other
+
+
+def test_settings_that_no_published_file_can_say_are_not_written(tmp_path):
+    write_vilt(tmp_path / "vilt", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"], ["yes", "no"])
+    model = ss.load(tmp_path / "vilt")
+    model.save_pretrained(tmp_path / "same")
+    config = dataclasses.replace(model.plan.config, attention=AttentionConfig(score="cosine"))
+    model.plan = dataclasses.replace(model.plan, config=config)
+    with pytest.raises(ss.ConfigError, match=r"config\.model\.attention is .*cosine.*, and no file of vilt says so"):
+        model.save_pretrained(tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -97,7 +97,12 @@ def _close(actual, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(
-    "config", [pytest.param(SHARED, id="shared", marks=pytest.mark.slow), pytest.param(PAIRED, id="paired")]
+    "config",
+    [
+        pytest.param(SHARED, id="shared", marks=pytest.mark.slow),
+        pytest.param(PAIRED, id="paired"),
+        pytest.param(dataclasses.replace(PAIRED, direction="text_to_image"), id="one way", marks=pytest.mark.slow),
+    ],
 )
 @given(
     data=st.data(),
@@ -197,6 +202,44 @@ def test_without_coattention_the_streams_do_not_meet():
     other, _ = run(batch.replace(image=_batch(5).image), config)
     np.testing.assert_array_equal(encoded.text, other.text)
     assert len(encoded.hidden["text"]) == config.num_layers and "text_to_image" not in encoded.attention
+
+
+@pytest.mark.parametrize("config", [SHARED, PAIRED], ids=["shared", "paired"])
+@pytest.mark.parametrize("direction", ["text_to_image", "image_to_text"])
+def test_one_stream_alone_may_read_the_other(config, direction):
+    """It does as where both read: after the first cross layer its states are the same. The other knows nothing."""
+    one_way = dataclasses.replace(config, direction=direction, fusion="product")
+    both = toy_model(dataclasses.replace(config, fusion="product"))
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: TwoStream(one_way, SPEC, heads=HEADS, rngs=nnx.Rngs(0))))
+    have = nnx.to_pure_dict(nnx.state(both))
+    reads, alone = ("text", "image") if direction == "text_to_image" else ("image", "text")
+    if config is PAIRED:
+        del have["cross"][alone]["attention"]
+    assert jax.tree.structure(have) == jax.tree.structure(nnx.to_pure_dict(abstract))
+    encode = jax.jit(lambda params, batch: nnx.merge(graph, params)(batch, attention=True))
+    batch, whole = _batch(), jax.jit(lambda model, batch: model(batch))(both, _batch())
+    found = encode(have, batch)
+    first = {"text": config.cross_after_text[0] + 1, "image": config.cross_after_image[0] + 1}
+    segments = {"text": np.asarray(batch.text.segments) > 0, "image": np.asarray(batch.image.segments) > 0}
+    crossed = found.hidden[reads][first[reads] - 1][segments[reads]]
+    _close(crossed, whole.hidden[reads][first[reads] - 1][segments[reads]])
+    assert (
+        np.abs(np.asarray(found.hidden[alone][first[alone] - 1] - whole.hidden[alone][first[alone] - 1])).max() > 1e-3
+    )
+    changed = _batch().replace(**{reads: getattr(_batch(5), reads)})
+    np.testing.assert_array_equal(getattr(encode(have, changed), alone), getattr(found, alone))
+    changed = _batch().replace(**{alone: getattr(_batch(5), alone)})
+    assert np.abs(np.asarray(getattr(encode(have, changed), reads) - getattr(found, reads))).max() > 1e-3
+    names = {"text": "text_to_image", "image": "image_to_text"}
+    assert not np.asarray(found.attention[names[alone]]).any() and np.asarray(found.attention[names[reads]]).any()
+    assert one_way.words_read_image == (reads == "text") and one_way.picture_reads_text == (reads == "image")
+
+
+def test_directions_that_read_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"config\.model\.direction='text_to_image': with .*coattention=False"):
+        dataclasses.replace(SHARED, direction="text_to_image", coattention=False)
+    with pytest.raises(ValueError, match=r"config\.model\.direction='image_to_text': the text's first state"):
+        toy_model(dataclasses.replace(SHARED, direction="image_to_text"))
 
 
 @pytest.mark.parametrize("kind", ["gated", "decision"])

@@ -117,8 +117,12 @@ def test_what_no_head_can_learn_is_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             build({"align": 1.0}, model=ModelConfig(num_layers=3, num_heads=4), align=options)
-    with pytest.raises(ConfigError, match="config.model.coattention=False: no word reads the picture"):
-        build({"align": 1.0}, model=TwoStreamConfig.named("lxmert_tiny", coattention=False))
+    for changes, message in (
+        ({"coattention": False}, "config.model.coattention=False, .*: no word reads the picture"),
+        ({"direction": "image_to_text"}, "config.model.direction='image_to_text': no word reads the picture"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build({"align": 1.0}, model=TwoStreamConfig.named("lxmert_tiny", **changes))
     with pytest.raises(ConfigError, match="align.layer=3: the model has 2 such layers"):
         build({"align": 1.0}, model=TwoStreamConfig.named("lxmert_tiny"), align={"layer": 3})
 
