@@ -9,13 +9,13 @@ Command:
     python eval.py --workdir=runs/scenes_vqa --split=test
 Without region supervision, and without the stepping-stone questions:
     python train.py --config=configs/scenes_vqa.py:no_locate --workdir=runs/no_locate
-    python benchmarks/instruments.py --run=runs/no_locate
+    python benchmarks/instruments.py --run=runs/no_locate --examples=2000
     python train.py --config=configs/scenes_vqa.py:no_where --workdir=runs/no_where --config.train.num_steps=10000
 Hardware: two CPU cores.
 Expected: one run each, seed 0, 2026-11-21: test 0.9980, test_composition 0.9956; count, 0.991, is the weakest kind.
 `no_locate`, 10,000 steps, seed 0, 2026-11-22: test 0.819 (0.812-0.826), test_composition 0.666; colour 0.998, exist
-0.986, shape 0.984, count 0.936, but "where" 0.522 and yes/no relations at chance. `rollout` points at 0.877
-(0.835-0.909) of what the answers are about, at 0.677 of the words (chance 0.11 and 0.09). At the quickstart's rates of
+0.986, shape 0.984, count 0.936, but "where" 0.522 and yes/no relations at chance. `rollout` points at 0.861
+(0.838-0.881) of what the answers are about, at 0.646 of the words (chance 0.11 and 0.07). At the quickstart's rates of
 learning it was 0.584 and 0.405 after as many steps (colour 0.77, shape 0.61), 2026-11-21.
 `no_where`, 10,000 steps, never asked where things lie, 0.996 and 0.990 of the other five kinds, yes/no relations 1.000
 and 0.998 among them. Share of named words whose strongest patch, by the head that points best on `validation`, lies in
