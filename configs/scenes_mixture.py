@@ -9,7 +9,8 @@ Command:
     python eval.py --workdir=runs/scenes_mixture --split=test
     python eval.py --workdir=runs/scenes_mixture --split=test --retrieve=16
 Hardware: two CPU cores.
-Expected: not measured yet.
+Expected: seed 0, 2026-11-22, test: 0.987 of the pairs told from those with a wrong picture, 0.800 of the masked words
+named. Retrieval over the gallery, and test_composition, are not measured yet.
 """
 
 import ml_collections
