@@ -12,7 +12,7 @@ Command (patches; without `locate`; regions):
 Hardware: two CPU cores.
 Expected: seed 0, 2026-11-22: patches, test 0.996, test_composition 0.991; from attention alone 0.178 and 0.175 (its
 strongest patch lies in the true box in 0.934 and 0.947). A quarter of an hour of one core. Regions, 800 steps of a run
-that was stopped there, 2026-11-21: test 0.999. `alone` is not measured.
+that was stopped there, at four times today's rates of learning, 2026-11-21: test 0.999. `alone` is not measured.
 """
 
 import ml_collections

@@ -15,31 +15,20 @@ named. Retrieval over the gallery, and test_composition, are not measured yet.
 
 import ml_collections
 
-from configs import quickstart
+from configs import scenes_retrieve
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = quickstart.get_config()
-    config.data.texts = "captions"
-    config.data.kinds = ("complete",)
-    config.data.text_length = 32
-    config.data.texts_per_row = 1
+    config = scenes_retrieve.get_config()
     config.data.rate = 0.5
     more = {"name": "scenes", "dir": "", "texts": "captions", "rate": 0.25}
     config.data.corpora = {
         "more": {**more, "options": {"seed": 1}, "kinds": ("complete",)},
         "texts": {**more, "options": {"seed": 2}, "pictures": False},
     }
-    config.model.max_text_length = 32
-    config.model.direction = "full"
-    config.train.num_steps = 2400
-    config.train.batch_size = 48
     config.train.learning_rate = 5e-4
     config.train.muon_learning_rate = 0.005
-    config.train.eval_every = 250
-    config.train.checkpoint_every = 250
     config.train.ema_decay = 0.995
-    config.train.best_metric = "itm/accuracy"
     config.objectives = {"itc": 0.6, "itm": 1.0, "mlm": 0.6, "distill": 0.4}
     config.objective_options = {
         "itc": {"size": 96, "queue": 1024},

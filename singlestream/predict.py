@@ -249,7 +249,8 @@ class Model:
                 f"{os.fspath(folder)} is a run's folder, which holds a config.json of its own: name another"
             )
         usual, own = type(self.plan.config)(), self.plan.config
-        changed = [name for name in ("attention", "direction") if getattr(own, name) != getattr(usual, name)]
+        unsaid = [name for name in ("attention", "direction", "pruning") if hasattr(own, name)]
+        changed = [name for name in unsaid if getattr(own, name) != getattr(usual, name)]
         if changed:
             raise ConfigError(
                 f"save_pretrained: config.model.{changed[0]} is {getattr(own, changed[0])!r}, and no file of "

@@ -34,7 +34,7 @@ class PictureId(NamedTuple):
     def number(self) -> int:
         """`Record.picture`, the same in every source: COCO's id; apart from those, Flickr's; Visual Genome's below 0.
 
-        Ids of Flickr do not fit into int32 and are folded; of 31,000 two may meet, which costs a negative, no more.
+        Ids of Flickr do not fit into int32 and are folded; of 100,000 a few may meet, which costs negatives, no more.
         """
         if self.collection == VISUAL_GENOME:
             return -self.id

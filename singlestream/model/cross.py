@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -60,10 +61,20 @@ class ResidualCross(CrossAttention):
         return self.norm(x + dropout(branch, self.dropout_rate, key)), attention
 
 
-def _unread(config: TwoStreamConfig, visibility: Visibility, weights: bool) -> Float[Array, "B H Q K"] | None:
-    """The weights of a direction in which nobody reads."""
-    (rows, queries), keys = visibility.segments.shape, visibility.read.segments.shape[1]
-    return jnp.zeros((rows, config.cross_heads, queries, keys)) if weights else None
+def _read(
+    attention: ResidualCross | None,
+    x: Array,
+    other: Array,
+    visibility: Visibility,
+    *,
+    heads: int,
+    key: jax.Array | None,
+    weights: bool,
+) -> tuple[Array, Array | None]:
+    """`attention` of `x` to `other`; without one `x` as it is, and weights of 0, as of tokens that read nothing."""
+    if attention is not None:
+        return attention(x, other, visibility, key=key, weights=weights)
+    return x, jnp.zeros((x.shape[0], heads, x.shape[1], other.shape[1])) if weights else None
 
 
 class SharedCross(nnx.Module):
@@ -84,15 +95,11 @@ class SharedCross(nnx.Module):
         self, x: Streams, sees: Sees, *, key: jax.Array | None = None, weights: bool = False
     ) -> tuple[Streams, Weights]:
         keys = [None] * 4 if key is None else list(jax.random.split(key, 4))
-        (text, image), config = x, self.config
-        if config.words_read_image:
-            text, to_image = self.attention(x.text, x.image, sees.text_to_image, key=keys[0], weights=weights)
-        else:
-            to_image = _unread(config, sees.text_to_image, weights)
-        if config.picture_reads_text:
-            image, to_text = self.attention(x.image, x.text, sees.image_to_text, key=keys[1], weights=weights)
-        else:
-            to_text = _unread(config, sees.image_to_text, weights)
+        config, read = self.config, functools.partial(_read, heads=self.config.cross_heads, weights=weights)
+        text_reads = self.attention if config.words_read_image else None
+        image_reads = self.attention if config.picture_reads_text else None
+        text, to_image = read(text_reads, x.text, x.image, sees.text_to_image, key=keys[0])
+        image, to_text = read(image_reads, x.image, x.text, sees.image_to_text, key=keys[1])
         none = jnp.zeros(())  # these layers know no stochastic depth
         text, own_text = self.text(text, sees.text, depth_rate=none, key=keys[2], weights=weights)
         image, own_image = self.image(image, sees.image, depth_rate=none, key=keys[3], weights=weights)
@@ -107,7 +114,7 @@ class Reader(nnx.Module):
     """
 
     def __init__(self, config: TwoStreamConfig, reader: ModelConfig, read: ModelConfig, *, reads: bool, rngs: nnx.Rngs):
-        self.config, self.dropout_rate = config, config.dropout
+        self.heads, self.dropout_rate = config.cross_heads, config.dropout
         self.attention = ResidualCross(config, reader, read, rngs=rngs) if reads else None
         self.mlp = FeedForward(reader, rngs=rngs)
         self.mlp_norm = layer_norm(reader, rngs=rngs)
@@ -124,10 +131,7 @@ class Reader(nnx.Module):
         weights: bool,
     ) -> tuple[Float[Array, "B Q D"], Float[Array, "B H Q K"] | None]:
         keys = (None, None) if key is None else jax.random.split(key)
-        if self.attention is None:
-            attention = _unread(self.config, visibility, weights)
-        else:
-            x, attention = self.attention(x, other, visibility, key=keys[0], weights=weights)
+        x, attention = _read(self.attention, x, other, visibility, heads=self.heads, key=keys[0], weights=weights)
         return self.mlp_norm(x + dropout(self.mlp(x), self.dropout_rate, keys[1])), attention
 
 
@@ -137,6 +141,7 @@ class PairedCross(nnx.Module):
 
     def __init__(self, config: TwoStreamConfig, *, rngs: nnx.Rngs):
         text, image = config.text_side, config.image_side
+        # Not by `words_read_image`: without co-attention a published file has both attentions, and nothing reads.
         self.text = Reader(config, text, image, reads=config.direction != "image_to_text", rngs=rngs)
         self.image = Reader(config, image, text, reads=config.direction != "text_to_image", rngs=rngs)
 

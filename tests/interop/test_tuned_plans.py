@@ -22,6 +22,7 @@ from singlestream.model.attention.config import AttentionConfig
 from singlestream.model.build import build_model
 from singlestream.model.config import ModelConfig
 from singlestream.model.heads import HeadConfig
+from singlestream.model.pruning.config import PruningConfig
 from singlestream.model.two_stream_config import TwoStreamConfig
 from tests.interop.compare import held
 from tests.interop.toy_vilt import write_vilt
@@ -146,12 +147,17 @@ def test_a_heads_form_is_that_of_the_weights_before_that_of_the_family():
     assert family_heads(plan, other) == other
 
 
-def test_settings_that_no_published_file_can_say_are_not_written(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [{"attention": AttentionConfig(score="cosine")}, {"pruning": PruningConfig(method="drop", layers=(1,), keep=0.5)}],
+    ids="".join,
+)
+def test_settings_that_no_published_file_can_say_are_not_written(tmp_path, changes):
     write_vilt(tmp_path / "vilt", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"], ["yes", "no"])
     model = ss.load(tmp_path / "vilt")
     model.save_pretrained(tmp_path / "same")
-    config = dataclasses.replace(model.plan.config, attention=AttentionConfig(score="cosine"))
-    model.plan = dataclasses.replace(model.plan, config=config)
-    with pytest.raises(ss.ConfigError, match=r"config\.model\.attention is .*cosine.*, and no file of vilt says so"):
+    model.plan = dataclasses.replace(model.plan, config=dataclasses.replace(model.plan.config, **changes))
+    (name,) = changes
+    with pytest.raises(ss.ConfigError, match=rf"config\.model\.{name} is .*, and no file of vilt says so"):
         model.save_pretrained(tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -145,7 +145,7 @@ def _parse(content: str, where: str, name: str) -> Line:
         raise DataError(f'{where}: expected an object {{"image": ..., "question": ..., "answer": ...}}')
     images = value.get("image", "")
     images = [images] if isinstance(images, str) else images
-    alone = value.keys() >= {"image", "caption"} and value["image"] is None and value["caption"] is not None
+    alone = images is None and value.get("caption") is not None
     named = isinstance(images, list) and images and all(isinstance(each, str) and each for each in images)
     if not alone and not named:
         raise DataError(
